@@ -1,0 +1,1 @@
+"""Concepts that every stage shares: geometry, volumes, artefacts, provenance, errors."""

@@ -1,0 +1,1 @@
+"""One room per stage; stages meet only through artefacts on disk."""
