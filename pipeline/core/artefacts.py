@@ -169,8 +169,13 @@ def digest(path: Path) -> str:
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FOLDER_SIDECAR)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and _is_content(p))
     return {p.relative_to(folder).as_posix(): digest(p) for p in files}
+
+
+def _is_content(path: Path) -> bool:
+    """Leave out the sidecar and hidden files, such as a workflow engine's time stamp."""
+    return path.name != FOLDER_SIDECAR and not path.name.startswith(".")
 
 
 def _record(

@@ -15,7 +15,7 @@ IDENTITY_AXES: Axes = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 """Array axes z, y, x along the patient's superior, posterior and left directions."""
 
 ORTHONORMAL_TOLERANCE = 1e-4
-"""Largest deviation of the axes from orthonormality; DICOM writes cosines with six digits or more."""
+"""Largest deviation of the axes from orthonormality; DICOM cosines have six digits or more."""
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -70,12 +70,14 @@ class VoxelGrid:
     def to_world_mm(self, index: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 3"]:
         """Map (z, y, x) indices, fractions allowed, to world points (x, y, z), mm."""
         scaled = np.asarray(index, dtype=np.float64) * self.spacing_mm
-        return scaled @ np.array(self.axes) + self.origin_mm
+        offset: Float[np.ndarray, "... 3"] = scaled @ np.array(self.axes)
+        return offset + self.origin_mm
 
     def to_index(self, points_mm: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 3"]:
         """Map world points (x, y, z), mm, to fractional (z, y, x) indices."""
         offset = np.asarray(points_mm, dtype=np.float64) - self.origin_mm
-        return (offset @ np.linalg.inv(np.array(self.axes))) / self.spacing_mm
+        index: Float[np.ndarray, "... 3"] = offset @ np.linalg.inv(np.array(self.axes))
+        return index / self.spacing_mm
 
     def affine_ras(self) -> Float[np.ndarray, "4 4"]:
         """Return the NIfTI affine: index (x, y, z) to RAS mm."""
@@ -114,7 +116,7 @@ class VoxelGrid:
         return axes_agree and bool(np.abs(difference).max() <= tolerance_mm)
 
 
-def _triple(values: Float[np.ndarray, "3"]) -> Triple:
+def _triple(values: Float[np.ndarray, 3]) -> Triple:
     a, b, c = (float(v) for v in values)
     return (a, b, c)
 

@@ -17,7 +17,7 @@ PLANES_FORMAT = 1
 
 @dataclass(frozen=True)
 class Plane:
-    """Describe a section of the airway: the part of the cut within the radius that holds the centre.
+    """Describe a section: the part of the cut within the radius that holds the centre.
 
     Parameters
     ----------
@@ -66,7 +66,9 @@ def read_planes(path: Path) -> dict[str, Plane]:
     except (ValueError, OSError) as error:
         raise InputError(f"{path.name}: is not readable as JSON ({error}).") from error
     if not isinstance(content, dict) or content.get("format") != PLANES_FORMAT:
-        raise InputError(f'{path.name}: is no planes file of format 1; needed is {{"format": 1, ...}}.')
+        raise InputError(
+            f'{path.name}: is no planes file of format 1; needed is {{"format": 1, ...}}.'
+        )
     entries = content.get("planes")
     if not isinstance(entries, dict):
         raise InputError(f'{path.name}: has no "planes" object; see docs/architecture.md.')

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from jaxtyping import Shaped
+from nibabel.filebasedimages import ImageFileError
 
 from pipeline.core.errors import InputError
 from pipeline.core.geometry import VoxelGrid
@@ -60,7 +61,7 @@ def read_volume(path: Path) -> Volume:
     try:
         image = nibabel.load(path)
         array = np.asanyarray(image.dataobj)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
         raise InputError(
             f"{path.name}: cannot be read as NIfTI ({type(error).__name__}); export it again "
             "or run 'ct2flow ingest' on the original.",

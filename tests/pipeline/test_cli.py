@@ -1,0 +1,87 @@
+"""The command line answers quickly and ends with the exit code of its kind of failure."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import cli
+from pipeline.core.errors import Ct2FlowError, InputError, NumericalError, UsageError
+
+HEAVY = ("torch", "monai", "vtk", "pyvista", "scipy", "numba", "SimpleITK", "skimage", "pydicom")
+COMMANDS = (
+    "run demo enhance config manifest phantom ingest triplets train restore airway surface "
+    "simulate compare report dicom-export"
+).split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_imports_no_heavy_library(command):
+    code = (
+        "import sys; from pipeline.cli import exit_code;"
+        f"code = exit_code([{command!r}, '--help']);"
+        f"heavy = [m for m in {HEAVY!r} if m in sys.modules];"
+        "sys.exit(1 if code or heavy else 0)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize("error", [UsageError, InputError, NumericalError])
+def test_each_kind_of_failure_has_its_exit_code_and_one_sentence(monkeypatch, capsys, error):
+    def fail(*_arguments, **_keywords):
+        raise error("The sentence.")
+
+    monkeypatch.setattr(cli.app, "meta", fail)
+    assert cli.exit_code([]) == error.exit_code
+    assert capsys.readouterr().err == f"ct2flow: error [{error.exit_code}]: The sentence.\n"
+
+
+def test_an_unknown_failure_is_not_hidden(monkeypatch):
+    def fail(*_arguments, **_keywords):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli.app, "meta", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.exit_code([])
+
+
+def test_interruption_ends_with_130(monkeypatch):
+    def fail(*_arguments, **_keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.app, "meta", fail)
+    assert cli.exit_code([]) == cli.EXIT_INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["run"],
+        ["run", "somewhere"],
+        ["run", "somewhere", "--output", "x", "--cores", "0"],
+        ["triplets", "hr.nii.gz", "--output", "x", "--factor", "2"],
+        ["simulate", "surface", "--output", "x", "--spacing-mm", "-1"],
+        ["simulate", "surface", "--output", "x", "--flow-rate-ml-s", "many"],
+        ["restore", "--model"],
+        ["config", "check"],
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, capsys):
+    assert cli.exit_code(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("ct2flow: error [2]: ")
+    assert message.count("\n") == 1
+
+
+def test_a_missing_scan_is_named_and_ends_with_3(tmp_path, capsys):
+    arguments = ["run", str(tmp_path / "absent"), "--output", str(tmp_path / "out")]
+    assert cli.exit_code(arguments) == 3
+    assert "absent" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_error_class_has_its_own_exit_code():
+    kinds = [Ct2FlowError, *Ct2FlowError.__subclasses__()]
+    assert len({kind.exit_code for kind in kinds}) == len(kinds)

@@ -1,0 +1,19 @@
+rule ingest:
+    input:
+        scan,
+    output:
+        volume="results/volumes/{case}/hr.nii.gz",
+        record="results/volumes/{case}/hr.nii.gz.json",
+    log:
+        "logs/ingest/{case}.log",
+    benchmark:
+        "benchmarks/ingest/{case}.tsv"
+    params:
+        flags=flags(SETTINGS.ingest),
+        fingerprint=fingerprint,
+        code=code_digest("ingest"),
+    threads: 1
+    resources:
+        mem_mb=4000,
+    shell:
+        "ct2flow ingest {input:q} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

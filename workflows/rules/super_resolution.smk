@@ -1,0 +1,59 @@
+rule training_data:
+    output:
+        directory("results/training"),
+    log:
+        "logs/training_data.log",
+    benchmark:
+        "benchmarks/training_data.tsv"
+    params:
+        manifest=str(manifest()),
+        root=SETTINGS.model.data_root or ".",
+        code=[code_digest("phantom"), code_digest("ingest")],
+    threads: 1
+    resources:
+        mem_mb=4000,
+    shell:
+        "ct2flow manifest prepare {params.manifest:q} --data-root {params.root:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule train:
+    input:
+        "results/training",
+    output:
+        directory("results/model"),
+    log:
+        "logs/train.log",
+    benchmark:
+        "benchmarks/train.tsv"
+    params:
+        flags=flags(SETTINGS.training),
+        code=code_digest("super_resolution"),
+    threads: 2
+    resources:
+        mem_mb=8000,
+    shell:
+        "ct2flow train {input}/manifest.csv --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
+
+
+rule restore:
+    input:
+        volume="results/triplets/{case}/lr.nii.gz",
+        model=model,
+    output:
+        volume="results/restored/{case}/{method}.nii.gz",
+        record="results/restored/{case}/{method}.nii.gz.json",
+    wildcard_constraints:
+        method="linear|spline|histospline|sr",
+    log:
+        "logs/restore/{case}/{method}.log",
+    benchmark:
+        "benchmarks/restore/{case}/{method}.tsv"
+    params:
+        model=model_name,
+        flags=flags(SETTINGS.restoration),
+        code=code_digest("super_resolution"),
+    threads: 2
+    resources:
+        mem_mb=8000,
+    shell:
+        "ct2flow restore {input.volume:q} --model {params.model:q} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
