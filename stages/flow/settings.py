@@ -1,0 +1,66 @@
+"""Settings of the flow stage."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FlowSettings(BaseModel):
+    """Choose fluid, flow rate, lattice and the end of a lattice-Boltzmann run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flow_rate_ml_s: float = Field(
+        250.0,
+        gt=0,
+        le=1e7,
+        description="Flux into all inlets together, ml/s; 250 is quiet inspiration "
+        "(arXiv:2107.13680).",
+    )
+    spacing_mm: float = Field(
+        0.4, gt=0, le=100, description="Edge of a lattice cell, mm; a meatus is 2 to 4 mm wide."
+    )
+    density_kg_m3: float = Field(
+        1.14, gt=0, le=1e5, description="Density of the fluid, kg/m3; air at 37 degrees C."
+    )
+    kinematic_viscosity_m2_s: float = Field(
+        1.65e-5,
+        gt=0,
+        le=1.0,
+        description="Kinematic viscosity of the fluid, m2/s; air at 37 degrees C.",
+    )
+    inlet: Literal["total-pressure", "flat", "developed"] = Field(
+        "total-pressure",
+        description="Inlets share the flow at one total pressure, or take a flat or a fully "
+        "developed velocity profile in proportion to their areas.",
+    )
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="Floating-point format of the populations, stored as deviations."
+    )
+    engine: Literal["numba"] = Field("numba", description="What computes the lattice update.")
+    threads: int = Field(2, ge=1, le=1024, description="Processor threads.")
+    lattice_velocity: float = Field(
+        0.1,
+        gt=0,
+        le=0.3,
+        description="Peak velocity in cells per time step that sets the time step; "
+        "0.1 is Mach 0.17, compressibility errors grow with its square.",
+    )
+    flow_throughs: float = Field(
+        5.0,
+        gt=0,
+        le=1000,
+        description="Longest run, in times that the flow needs to fill the fluid volume once.",
+    )
+    max_steps: int | None = Field(
+        None, ge=1, description="Longest run in time steps; overrides flow_throughs."
+    )
+    tolerance: float = Field(
+        1e-4,
+        gt=0,
+        lt=1,
+        description="Relative change of the pressure loss between the means of two successive "
+        "windows below which the run has converged.",
+    )
