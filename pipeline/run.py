@@ -71,9 +71,36 @@ def run_case(
     UsageError, InputError, NumericalError
         As the failing stage says.
     """
+    changes = merge(load_experiment(experiment), parse_assignments(assignments))
+    with _prepared(source, output, changes, case):
+        run_snakemake(output, share_folder("workflows") / "Snakefile", cores, dry_run=dry_run)
+        return {} if dry_run else _deliver(output, case)
+
+
+def enhance_case(
+    source: Path, output: Path, *, assignments: Sequence[str], cores: int, case: str
+) -> None:
+    """Restore a coarse scan in `output`: restored.nii.gz and the folder dicom, with records.
+
+    Raises
+    ------
+    UsageError, InputError, NumericalError
+        As the failing stage says.
+    """
+    with _prepared(source, output, parse_assignments(assignments), case):
+        run_snakemake(output, share_folder("workflows") / "enhance.smk", cores)
+        made = output / "results" / "enhanced" / case
+        for name in ("restored.nii.gz", "restored.nii.gz.json"):
+            _copy_whole(made / name, output / name)
+        shutil.rmtree(output / "dicom", ignore_errors=True)
+        shutil.copytree(made / "dicom", output / "dicom")
+
+
+@contextmanager
+def _prepared(source: Path, output: Path, changes: Mapping[str, Any], case: str) -> Iterator[None]:
+    """Check scan and settings, then hold the run's folder with its configuration written."""
     if not source.exists():
         raise InputError(f"{source.name}: no such file or folder; give a CT scan.", path=source)
-    changes = merge(load_experiment(experiment), parse_assignments(assignments))
     source = source.parent if source.name.upper() == "DICOMDIR" else source
     link = Path("input") / (case + _known_suffix(source))
     entry = {"cases": {case: {"input": str(link), "fingerprint": fingerprint(source)}}}
@@ -85,8 +112,7 @@ def run_case(
     with _only_run_in(output):
         _link_input(output / link, source)
         dump_config(output / "config.yaml", config)
-        run_snakemake(output, share_folder("workflows") / "Snakefile", cores, dry_run=dry_run)
-        return {} if dry_run else _deliver(output, case)
+        yield
 
 
 def fingerprint(source: Path) -> str:
@@ -223,11 +249,15 @@ def _known_suffix(source: Path) -> str:
 def _deliver(folder: Path, case: str) -> dict[str, Any]:
     report = folder / "results" / "report" / case
     for name in _DELIVERED:
-        draft = folder / f".partial.{name}"
-        shutil.copyfile(report / name, draft)
-        draft.replace(folder / name)
+        _copy_whole(report / name, folder / name)
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return results
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    draft = target.with_name(f".partial.{target.name}")
+    shutil.copyfile(source, draft)
+    draft.replace(target)
 
 
 def _log_sizes(folder: Path) -> dict[Path, int]:

@@ -2,18 +2,17 @@
 
 References
 ----------
-.. [1] U.S. Standard Atmosphere (1976) and Sutherland's law for dry air at 101 325 Pa.
-.. [2] Cutnell & Johnson, Physics: air at body temperature, saturated, as used for the nose by
-   Liu et al., FGCS 159 (2024) 474-488, doi:10.1016/j.future.2024.05.020.
+.. [1] U.S. Standard Atmosphere (1976), NOAA-S/T 76-1562: ideal gas, eq. 33, with R = 287.05 J/(kg K),
+   and Sutherland's law, eq. 51, at 310.15 K and 101 325 Pa.
 """
 
 from __future__ import annotations
 
 AIR_DENSITY_37C_KG_M3 = 1.14
-"""Density of air at 37 degrees C, kg/m3 [1]_."""
+"""Density of dry air at 37 degrees C, kg/m3 [1]_."""
 
 AIR_KINEMATIC_VISCOSITY_37C_M2_S = 1.65e-5
-"""Kinematic viscosity of air at 37 degrees C, m2/s [1]_."""
+"""Kinematic viscosity of dry air at 37 degrees C, m2/s, within 1 % [1]_."""
 
 AIR_HU = -1000.0
 """Hounsfield units of air, by definition of the scale."""

@@ -7,12 +7,12 @@ checkpoint airway:
         "logs/airway/{case}/hr.log",
     benchmark:
         "benchmarks/airway/{case}/hr.tsv"
-    params:
-        flags=flags(SETTINGS.airway),
-        code=code_digest("airway"),
     threads: 2
     resources:
         mem_mb=6000,
+    params:
+        flags=flags(SETTINGS.airway),
+        code=code_digest("airway"),
     shell:
         "ct2flow airway {input:q} --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
 
@@ -27,11 +27,11 @@ checkpoint airway_variant:
         "logs/airway/{case}/{variant}.log",
     benchmark:
         "benchmarks/airway/{case}/{variant}.tsv"
-    params:
-        flags=flags(SETTINGS.airway),
-        code=code_digest("airway"),
     threads: 2
     resources:
         mem_mb=6000,
+    params:
+        flags=flags(SETTINGS.airway),
+        code=code_digest("airway"),
     shell:
         "ct2flow airway {input.volume:q} --reference {input.reference:q} --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

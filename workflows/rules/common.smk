@@ -6,7 +6,6 @@ from pipeline.config import WorkflowConfig, flags, share_folder
 from pipeline.core.artefacts import read_json
 from pipeline.core.provenance import code_digest
 
-
 validate(config, "../schemas/config.schema.json")
 SETTINGS = WorkflowConfig.model_validate(config)
 CASES = sorted(SETTINGS.cases)
@@ -90,7 +89,9 @@ def airways(wildcards):
 
 
 def surfaces(wildcards):
-    return [f"results/surface/{wildcards.case}/{r}" for r in open_resolutions(wildcards)]
+    return [
+        f"results/surface/{wildcards.case}/{r}" for r in open_resolutions(wildcards)
+    ]
 
 
 def flows(wildcards):
@@ -98,7 +99,9 @@ def flows(wildcards):
 
 
 def coarse_flows(wildcards):
-    return [f"results/flow-coarse/{wildcards.case}/{r}" for r in open_resolutions(wildcards)]
+    return [
+        f"results/flow-coarse/{wildcards.case}/{r}" for r in open_resolutions(wildcards)
+    ]
 
 
 def comparisons(wildcards):

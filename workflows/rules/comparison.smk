@@ -9,12 +9,12 @@ rule compare_images:
         "logs/comparison/{case}/images.log",
     benchmark:
         "benchmarks/comparison/{case}/images.tsv"
-    params:
-        flags=flags(SETTINGS.comparison),
-        code=code_digest("comparison"),
     threads: 1
     resources:
         mem_mb=6000,
+    params:
+        flags=flags(SETTINGS.comparison),
+        code=code_digest("comparison"),
     shell:
         "ct2flow compare images {input.restored:q} --reference {input.reference:q} --airway {input.airway:q} --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
 
@@ -28,11 +28,11 @@ rule compare_surfaces:
         "logs/comparison/{case}/surfaces.log",
     benchmark:
         "benchmarks/comparison/{case}/surfaces.tsv"
-    params:
-        code=code_digest("comparison"),
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        code=code_digest("comparison"),
     shell:
         "ct2flow compare surfaces {input:q} --reference {input[0]:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"
 
@@ -47,10 +47,10 @@ rule compare_flows:
         "logs/comparison/{case}/flows.log",
     benchmark:
         "benchmarks/comparison/{case}/flows.tsv"
-    params:
-        code=code_digest("comparison"),
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        code=code_digest("comparison"),
     shell:
         "ct2flow compare {input.flows:q} --baseline {input.flows[0]:q} --coarse {input.coarse:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"

@@ -7,11 +7,11 @@ rule flow:
         "logs/{grid}/{case}/{resolution}.log",
     benchmark:
         "benchmarks/{grid}/{case}/{resolution}.tsv"
-    params:
-        flags=flow_flags,
-        code=code_digest("flow"),
     threads: 2
     resources:
         mem_mb=8000,
+    params:
+        flags=flow_flags,
+        code=code_digest("flow"),
     shell:
         "ct2flow simulate {input:q} --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

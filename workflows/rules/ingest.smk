@@ -8,12 +8,12 @@ rule ingest:
         "logs/ingest/{case}.log",
     benchmark:
         "benchmarks/ingest/{case}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
     params:
         flags=flags(SETTINGS.ingest),
         fingerprint=fingerprint,
         code=code_digest("ingest"),
-    threads: 1
-    resources:
-        mem_mb=4000,
     shell:
         "ct2flow ingest {input:q} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

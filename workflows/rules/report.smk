@@ -6,18 +6,22 @@ rule report:
         flows=flows,
         comparisons=comparisons,
     output:
-        html=report("results/report/{case}/report.html", category="Reports", labels={"case": "{case}"}),
+        html=report(
+            "results/report/{case}/report.html",
+            category="Reports",
+            labels={"case": "{case}"},
+        ),
         pdf="results/report/{case}/report.pdf",
         results="results/report/{case}/results.json",
     log:
         "logs/report/{case}.log",
     benchmark:
         "benchmarks/report/{case}.tsv"
-    params:
-        folder=subpath(output.html, parent=True),
-        code=code_digest("report"),
     threads: 2
     resources:
         mem_mb=6000,
+    params:
+        folder=subpath(output.html, parent=True),
+        code=code_digest("report"),
     shell:
         "ct2flow report results --case {wildcards.case} --output {params.folder:q} --overwrite 2>&1 | tee {log:q}"

@@ -5,13 +5,13 @@ rule training_data:
         "logs/training_data.log",
     benchmark:
         "benchmarks/training_data.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
     params:
         manifest=str(manifest()),
         root=SETTINGS.model.data_root or ".",
         code=[code_digest("phantom"), code_digest("ingest")],
-    threads: 1
-    resources:
-        mem_mb=4000,
     shell:
         "ct2flow manifest prepare {params.manifest:q} --data-root {params.root:q} --output {output:q} 2>&1 | tee {log:q}"
 
@@ -25,12 +25,12 @@ rule train:
         "logs/train.log",
     benchmark:
         "benchmarks/train.tsv"
-    params:
-        flags=flags(SETTINGS.training),
-        code=code_digest("super_resolution"),
     threads: 2
     resources:
         mem_mb=8000,
+    params:
+        flags=flags(SETTINGS.training),
+        code=code_digest("super_resolution"),
     shell:
         "ct2flow train {input}/manifest.csv --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
 
@@ -42,18 +42,18 @@ rule restore:
     output:
         volume="results/restored/{case}/{method}.nii.gz",
         record="results/restored/{case}/{method}.nii.gz.json",
-    wildcard_constraints:
-        method="linear|spline|histospline|sr",
     log:
         "logs/restore/{case}/{method}.log",
     benchmark:
         "benchmarks/restore/{case}/{method}.tsv"
+    wildcard_constraints:
+        method="linear|spline|histospline|sr",
+    threads: 2
+    resources:
+        mem_mb=8000,
     params:
         model=model_name,
         flags=flags(SETTINGS.restoration),
         code=code_digest("super_resolution"),
-    threads: 2
-    resources:
-        mem_mb=8000,
     shell:
         "ct2flow restore {input.volume:q} --model {params.model:q} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

@@ -8,11 +8,11 @@ rule surface:
         "logs/surface/{case}/{resolution}.log",
     benchmark:
         "benchmarks/surface/{case}/{resolution}.tsv"
-    params:
-        flags=flags(SETTINGS.surface),
-        code=code_digest("surface"),
     threads: 2
     resources:
         mem_mb=6000,
+    params:
+        flags=flags(SETTINGS.surface),
+        code=code_digest("surface"),
     shell:
         "ct2flow surface {input.volume:q} --airway {input.airway:q} --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

@@ -9,12 +9,12 @@ rule triplets:
         "logs/triplets/{case}.log",
     benchmark:
         "benchmarks/triplets/{case}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
     params:
         folder=subpath(output.lr, parent=True),
         flags=flags(SETTINGS.triplets),
         code=code_digest("triplets"),
-    threads: 1
-    resources:
-        mem_mb=4000,
     shell:
         "ct2flow triplets {input:q} --output {params.folder:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

@@ -1,0 +1,37 @@
+rule enhance:
+    input:
+        "results/volumes/{case}/hr.nii.gz",
+    output:
+        volume="results/enhanced/{case}/restored.nii.gz",
+        record="results/enhanced/{case}/restored.nii.gz.json",
+    log:
+        "logs/enhance/{case}.log",
+    benchmark:
+        "benchmarks/enhance/{case}.tsv"
+    threads: 2
+    resources:
+        mem_mb=8000,
+    params:
+        model=SETTINGS.model.source,
+        flags=flags(SETTINGS.restoration),
+        code=code_digest("super_resolution"),
+    shell:
+        "ct2flow restore {input:q} --model {params.model:q} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
+
+
+rule dicom_export:
+    input:
+        "results/enhanced/{case}/restored.nii.gz",
+    output:
+        directory("results/enhanced/{case}/dicom"),
+    log:
+        "logs/dicom_export/{case}.log",
+    benchmark:
+        "benchmarks/dicom_export/{case}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        code=code_digest("dicom_export"),
+    shell:
+        "ct2flow dicom-export {input:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"
