@@ -1,0 +1,102 @@
+"""Commands of the comparison stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from stages.comparison.settings import ComparisonSettings
+
+app = App(help="Compare flows, images or surfaces of one case with a baseline.")
+
+
+@app.default
+def flows(
+    flow_dirs: Annotated[tuple[Path, ...], Parameter(name="FLOW_DIR")],
+    /,
+    *,
+    baseline: Path,
+    output: Path,
+    coarse: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    overwrite: bool = False,
+) -> None:
+    """Compare pressure losses with a baseline; variants are named by their folders.
+
+    Parameters
+    ----------
+    flow_dirs
+        Flow folders.
+    baseline
+        Flow folder of the baseline, such as the HR one.
+    output
+        JSON file to write.
+    coarse
+        Flow folders of the same names on a coarser lattice; they give the discretisation error.
+    overwrite
+        Replace an existing output.
+    """
+    from stages.comparison.stage import run_flows
+
+    run_flows(flow_dirs, output, baseline=baseline, coarse=coarse, overwrite=overwrite)
+
+
+@app.command
+def images(
+    restored: tuple[Path, ...],
+    /,
+    *,
+    reference: Path,
+    output: Path,
+    airway: Path | None = None,
+    settings: Annotated[ComparisonSettings, Parameter(name="*")] = ComparisonSettings(),  # noqa: B008
+    overwrite: bool = False,
+) -> None:
+    """Compare restored volumes with the thin-slice one: PSNR (range 4095 HU), SSIM, wall band.
+
+    Parameters
+    ----------
+    restored
+        Volumes; methods are named by their files.
+    reference
+        Thin-slice volume.
+    output
+        JSON file to write.
+    airway
+        Airway folder of the reference; its wall makes the band.
+    settings
+        Where the wall is.
+    overwrite
+        Replace an existing output.
+    """
+    from stages.comparison.stage import run_images
+
+    run_images(restored, output, settings, reference=reference, airway=airway, overwrite=overwrite)
+
+
+@app.command
+def surfaces(
+    surface_dirs: tuple[Path, ...],
+    /,
+    *,
+    reference: Path,
+    output: Path,
+    overwrite: bool = False,
+) -> None:
+    """Compare surfaces with the thin-slice one: mean and 95 % Hausdorff distance, volume.
+
+    Parameters
+    ----------
+    surface_dirs
+        Surface folders; variants are named by them.
+    reference
+        Surface folder of the thin-slice scan.
+    output
+        JSON file to write.
+    overwrite
+        Replace an existing output.
+    """
+    from stages.comparison.stage import run_surfaces
+
+    run_surfaces(surface_dirs, output, reference=reference, overwrite=overwrite)

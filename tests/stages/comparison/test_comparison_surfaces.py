@@ -1,0 +1,51 @@
+"""Distances of concentric spheres and shifted planes are known."""
+
+import numpy as np
+import pytest
+import trimesh
+
+from stages.comparison.surfaces import distance_to_surface, sample_by_area, surface_distance
+
+
+def sphere(radius):
+    return np.array(trimesh.creation.icosphere(subdivisions=4, radius=radius).triangles)
+
+
+def test_concentric_spheres_are_their_radii_apart():
+    found = surface_distance(sphere(10.0), sphere(10.5))
+    # A chord of the icosphere lies edge^2 / (8 r) inside: 0.7^2 / 80 mm.
+    np.testing.assert_allclose(found.mean_mm, 0.5, atol=0.01)
+    np.testing.assert_allclose(found.hausdorff95_mm, 0.5, atol=0.015)
+
+
+def test_a_surface_has_no_distance_to_itself():
+    assert surface_distance(sphere(5.0), sphere(5.0)).largest_mm < 1e-6
+
+
+def test_distance_is_symmetric():
+    a, b = sphere(6.0), sphere(6.3) + 0.2
+    np.testing.assert_allclose(surface_distance(a, b).mean_mm, surface_distance(b, a).mean_mm)
+
+
+def test_the_largest_distance_is_where_the_surfaces_differ():
+    dented = sphere(10.0)
+    top = np.array([0.0, 0.0, 10.0])
+    dented[np.linalg.norm(dented - top, axis=2) < 1.5] *= 0.8
+    found = surface_distance(sphere(10.0), dented)
+    assert np.linalg.norm(np.array(found.largest_place_mm) - top) < 3
+    assert found.hausdorff95_mm < found.largest_mm
+
+
+def test_points_are_drawn_in_proportion_to_area():
+    small = np.array([[[0, 0, 0], [1, 0, 0], [0, 1, 0]]], dtype=float)
+    large = np.array([[[10, 0, 0], [13, 0, 0], [10, 3, 0]]], dtype=float)
+    points = sample_by_area(np.concatenate([small, large]), 10_000)
+    share = (points[:, 0] >= 10).mean()
+    np.testing.assert_allclose(share, 0.9, atol=1e-3)
+
+
+@pytest.mark.parametrize("height", [-2.0, 0.3, 5.0])
+def test_distance_to_a_plane_is_the_height(height):
+    triangles = np.array([[[-9, -9, 0], [9, -9, 0], [0, 9, 0]]], dtype=float)
+    points = np.array([[0.0, 0.0, height], [1.0, -2.0, height]])
+    np.testing.assert_allclose(distance_to_surface(points, triangles), abs(height), atol=1e-6)
