@@ -13,6 +13,7 @@ from stages.airway.settings import AirwaySettings
 from stages.comparison.settings import ComparisonSettings
 from stages.flow.settings import FlowSettings
 from stages.ingest.settings import IngestSettings
+from stages.report.settings import ReportSettings
 from stages.super_resolution.settings import RestorationSettings, TrainingSettings
 from stages.surface.settings import SurfaceSettings
 from stages.triplets.settings import TripletsSettings
@@ -81,6 +82,7 @@ class WorkflowConfig(_Strict):
     surface: SurfaceSettings = SurfaceSettings()
     flow: FlowSettings = FlowSettings()
     comparison: ComparisonSettings = ComparisonSettings()
+    report: ReportSettings = ReportSettings()
 
 
 def share_folder(name: str) -> Path:
@@ -175,7 +177,8 @@ def dump_config(path: Path, config: WorkflowConfig) -> None:
 
 def json_schema() -> str:
     """Return the JSON Schema that Snakemake checks before it builds its plan."""
-    return json.dumps(WorkflowConfig.model_json_schema(), indent=2) + "\n"
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(dialect | WorkflowConfig.model_json_schema(), indent=2) + "\n"
 
 
 def commented_defaults() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-app = App(help="Show or check the settings of the workflow.")
+app = App(name="config", help="Show or check the settings of the workflow.")
 
 
 @app.command

@@ -2,7 +2,8 @@
 
 References
 ----------
-.. [1] U.S. Standard Atmosphere (1976), NOAA-S/T 76-1562: ideal gas, eq. 33, with R = 287.05 J/(kg K),
+.. [1] U.S. Standard Atmosphere (1976), NOAA-S/T 76-1562: ideal gas with
+   R = 287.05 J/(kg K), eq. 33,
    and Sutherland's law, eq. 51, at 310.15 K and 101 325 Pa.
 """
 

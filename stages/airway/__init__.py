@@ -5,5 +5,5 @@ planes that end it (LPS, mm) and its measures; or the statement that the nose is
 
 References
 ----------
-Liu et al., Future Generation Computer Systems 159 (2024) 474-488, doi:10.1016/j.future.2024.05.020.
+Liu et al., Future Generation Computer Systems 159 (2024) 474-488.
 """

@@ -77,7 +77,7 @@ def block_mean(values: Float[np.ndarray, "z y x"], factor: int) -> Float[np.ndar
     return cut.reshape(z, factor, y, factor, x, factor).mean(axis=(1, 3, 5))
 
 
-def triple(values: Float[np.ndarray, 3]) -> Triple:
+def triple(values: Float[np.ndarray, "3"]) -> Triple:
     """Return three plain floats."""
     a, b, c = (float(v) for v in values)
     return (a, b, c)

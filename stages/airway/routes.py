@@ -57,14 +57,15 @@ def find_route(
 ) -> Route | None:
     """Return the cheapest way from the nearest of the ends to the source, or None without any."""
     candidates = np.argwhere(ends & (cost > 0))
-    if len(candidates) == 0:
+    if len(candidates) == 0 or cost[source] <= 0:
         return None
     search = MCP_Geometric(cost)
-    total, _ = search.find_costs([source], ends=candidates, find_all_ends=False)
+    total, _ = search.find_costs([source])
     reached = total[tuple(candidates.T)]
     if not np.isfinite(reached).any():
         return None
-    path = np.array(search.traceback(tuple(candidates[int(np.argmin(reached))])))[::-1]
+    end = tuple(int(i) for i in candidates[int(np.argmin(reached))])
+    path = np.array(search.traceback(end))[::-1]
     return Route(path, ~air[tuple(path.T)])
 
 

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from stages.comparison.settings import ComparisonSettings
 
-app = App(help="Compare flows, images or surfaces of one case with a baseline.")
+app = App(name="compare", help="Compare flows, images or surfaces of one case with a baseline.")
 
 
 @app.default

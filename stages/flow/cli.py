@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from stages.flow.settings import FlowSettings
 
-app = App(help="Simulate the air flow through a closed surface.")
+app = App(name="simulate", help="Simulate the air flow through a closed surface.")
 
 
 @app.default

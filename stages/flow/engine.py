@@ -1,33 +1,150 @@
 """The lattice update on a list of fluid cells, compiled for the processor by Numba.
 
-The engine knows no physics beyond one collision: index lists and boundary populations go in,
-populations come out. Another engine (C++, CUDA) replaces this file alone.
+The engine knows tables, not geometry: index lists, wall links and opening links go in, density and
+velocity come out. Another engine (C++, CUDA) offers the same methods and replaces this file alone.
 
 Notes
 -----
-Populations are stored as deviations f_i - w_i, so that float32 keeps the digits of a small
-pressure difference. The scheme is pull: every cell gathers from `source`, an index into the
-populations of the last step followed by the values that the surface returns. The recursive-
-regularised collision rebuilds all populations from density, momentum and stress [1]_ [2]_: it has no
-free non-hydrodynamic modes, which is what keeps it stable as the relaxation time approaches
-1/2. The trace of the non-equilibrium stress is set to zero (bulk viscosity), which damps sound.
-
-References
-----------
-.. [1] Malaspinas (2015), arXiv:1505.06900, eqs. 18 and 33.
-.. [2] Jacob, Malaspinas & Sagaut (2018), J. Turbul. 19, 1051, doi:10.1080/14685248.2018.1540879, for
-   the third-order Hermite terms that D3Q19 can represent.
+Two lattices, pull: every cell gathers its populations from `source`, an index into the populations
+of the last step followed by the values that surfaces return (the tail). After the collision, walls
+and openings write the tail of the new step. All sums over links run in one order on one thread, so
+that results do not depend on the number of threads.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numba
 import numpy as np
 from jaxtyping import Float, Int
 
+from stages.flow.collision import Collision, collide
 from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS, Q
+from stages.flow.openings import OpeningLinks, OpeningState
+from stages.flow.walls import WallLinks
 
-_PARALLEL = {"cache": True, "parallel": True, "fastmath": {"contract", "nsz", "arcp"}}
+import os
+_REFLECTED = float(os.environ.get("NEQ", "0.8"))
+_DEF = float(os.environ.get('DEF','1'))
+_PARALLEL = {"cache": False, "parallel": True, "fastmath": {"contract", "nsz", "arcp"}}
+
+
+class Engine(Protocol):
+    """What the simulation needs of an engine; arrays may live on any device until read."""
+
+    def advance(self, steps: int, openings: OpeningState) -> None:
+        """Advance some steps; the fluxes through the openings are left in `openings`."""
+
+    def macroscopic(self) -> Float[np.ndarray, "4 cell"]:
+        """Return density deviation and velocity of every cell, lattice units."""
+
+    def restart(
+        self,
+        macroscopic: Float[np.ndarray, "4 cell"],
+        walls: WallLinks,
+        openings: OpeningLinks,
+        collision: Collision,
+    ) -> None:
+        """Set every cell to the equilibrium of a state and continue with other rates."""
+
+    @property
+    def bytes_per_cell(self) -> int:
+        """Memory moved in one update of one cell."""
+
+
+class NumbaEngine:
+    """Advance the populations of a sparse lattice on the processor.
+
+    Parameters
+    ----------
+    neighbour
+        Cell one link ahead in each direction, or -1.
+    link_cell, link_direction
+        Fluid cell and outward direction of every link that ends at the surface.
+    walls, openings
+        What those links return.
+    collision
+        Relaxation rates.
+    precision
+        Type of the populations.
+    threads
+        Processor threads.
+    """
+
+    def __init__(
+        self,
+        neighbour: Int[np.ndarray, "q cell"],
+        link_cell: Int[np.ndarray, "link"],
+        link_direction: Int[np.ndarray, "link"],
+        *,
+        walls: WallLinks,
+        openings: OpeningLinks,
+        collision: Collision,
+        precision: type[np.floating],
+        threads: int,
+    ) -> None:
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        self._cells = neighbour.shape[1]
+        self._precision = precision
+        self._source = source_table(neighbour, link_cell, link_direction)
+        self._openings = openings.as_type(precision)
+        size = Q * self._cells + len(link_cell)
+        self._old = np.zeros(size, dtype=precision)
+        self._new = np.zeros(size, dtype=precision)
+        self._macroscopic = np.zeros((4, self._cells), dtype=precision)
+        self._walls = walls.as_type(precision)
+        self._rates = collision.values(precision)
+
+    def advance(self, steps: int, openings: OpeningState) -> None:
+        """Advance some steps; the fluxes through the openings are left in `openings`."""
+        walls, links = self._walls, self._openings
+        surface = links.surface
+        assert surface is not None
+        for _ in range(steps):
+            old, new = self._old, self._new
+            stream_and_collide(old, new, self._source, self._rates, self._macroscopic)
+            return_from_walls(
+                *(old, new, self._source, self._macroscopic, walls.first, walls.link, walls.cell),
+                *(walls.direction, walls.behind, walls.near, walls.share, walls.here, walls.back),
+            )
+            return_from_openings(
+                *(old, new, self._source, self._macroscopic, links.link, links.cell),
+                *(links.direction, links.opening, links.profile, links.normal, links.inlet),
+                *(surface.behind, surface.near, surface.share, surface.here, surface.back),
+                surface.moving,
+                *(openings.given_velocity, openings.level, openings.speed, openings.flux),
+                openings.outlet,
+            )
+            self._old, self._new = new, old
+
+    def macroscopic(self) -> Float[np.ndarray, "4 cell"]:
+        """Return density deviation and velocity of every cell, lattice units."""
+        return self._macroscopic
+
+    def restart(
+        self,
+        macroscopic: Float[np.ndarray, "4 cell"],
+        walls: WallLinks,
+        openings: OpeningLinks,
+        collision: Collision,
+    ) -> None:
+        """Set every cell to the equilibrium of a state and continue with other rates."""
+        self._walls = walls.as_type(self._precision)
+        self._openings = openings.as_type(self._precision)
+        self._rates = collision.values(self._precision)
+        self._macroscopic = macroscopic.astype(self._precision)
+        set_equilibrium(self._old, self._macroscopic)
+        tail = self._old[Q * self._cells :]
+        links = np.flatnonzero(self._source.ravel() >= Q * self._cells)
+        opposite = OPPOSITE[links // self._cells] * self._cells + links % self._cells
+        tail[self._source.ravel()[links] - Q * self._cells] = self._old[opposite]
+
+    @property
+    def bytes_per_cell(self) -> int:
+        """Memory moved in one update: gather and store, indices, density and velocity."""
+        size = np.dtype(self._precision).itemsize
+        return Q * (2 * size + 4) + 4 * size
 
 
 def source_table(
@@ -47,12 +164,13 @@ def source_table(
         source[q] = np.where(behind >= 0, q * number + behind, -1)
     link = np.arange(len(link_cell))
     source[OPPOSITE[link_direction], link_cell] = Q * number + link
+    assert source.min() >= 0
     return source
 
 
 @numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]
-def collide_and_stream(old, new, source, omega, macroscopic):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, PLR0915
-    """Gather, collide (recursive-regularised) and store one step of all cells.
+def stream_and_collide(old, new, source, rates, macroscopic):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    """Gather, collide and store one step of all cells.
 
     Parameters
     ----------
@@ -60,195 +178,178 @@ def collide_and_stream(old, new, source, omega, macroscopic):  # type: ignore[no
         Flat populations of this and the next step, (19 cells + links).
     source
         Where to gather from, (q, cell).
-    omega
-        Relaxation rate of the shear stress of each cell.
+    rates
+        omega, omega_third and recursive of `Collision`.
     macroscopic
-        Receives density deviation and momentum, (4, cell).
+        Receives density deviation and velocity, (4, cell).
     """
-    number = source.shape[1]
-    one = old.dtype.type(1.0)
-    third = old.dtype.type(1.0 / 3.0)
-    w0 = old.dtype.type(1.0 / 3.0)
-    w1 = old.dtype.type(1.0 / 18.0)
-    w2 = old.dtype.type(1.0 / 36.0)
-    three = old.dtype.type(3.0)
-    half3 = old.dtype.type(1.5)
-    nine = old.dtype.type(9.0)
-    two = old.dtype.type(2.0)
-    for i in numba.prange(number):
-        f0 = old[source[0, i]]
-        f1 = old[source[1, i]]
-        f2 = old[source[2, i]]
-        f3 = old[source[3, i]]
-        f4 = old[source[4, i]]
-        f5 = old[source[5, i]]
-        f6 = old[source[6, i]]
-        f7 = old[source[7, i]]
-        f8 = old[source[8, i]]
-        f9 = old[source[9, i]]
-        f10 = old[source[10, i]]
-        f11 = old[source[11, i]]
-        f12 = old[source[12, i]]
-        f13 = old[source[13, i]]
-        f14 = old[source[14, i]]
-        f15 = old[source[15, i]]
-        f16 = old[source[16, i]]
-        f17 = old[source[17, i]]
-        f18 = old[source[18, i]]
-        sx, sy, sz = f1 + f2, f3 + f4, f5 + f6
-        pxy, mxy = f7 + f8, f9 + f10
-        pxz, mxz = f11 + f12, f13 + f14
-        pyz, myz = f15 + f16, f17 + f18
-        xy, xz, yz = pxy + mxy, pxz + mxz, pyz + myz
-        rho = f0 + sx + sy + sz + xy + xz + yz
-        jx = f1 - f2 + (f7 - f8) + (f9 - f10) + (f11 - f12) + (f13 - f14)
-        jy = f3 - f4 + (f7 - f8) - (f9 - f10) + (f15 - f16) + (f17 - f18)
-        jz = f5 - f6 + (f11 - f12) - (f13 - f14) + (f15 - f16) - (f17 - f18)
-        inverse = one / (one + rho)
-        ux, uy, uz = jx * inverse, jy * inverse, jz * inverse
-        keep = one - omega[i]
-        nxx = sx + xy + xz - third * rho - jx * ux
-        nyy = sy + xy + yz - third * rho - jy * uy
-        nzz = sz + xz + yz - third * rho - jz * uz
-        trace = third * (nxx + nyy + nzz)
-        nxx, nyy, nzz = keep * (nxx - trace), keep * (nyy - trace), keep * (nzz - trace)
-        nxy = keep * (pxy - mxy - jx * uy)
-        nxz = keep * (pxz - mxz - jx * uz)
-        nyz = keep * (pyz - myz - jy * uz)
-        axx, ayy, azz = jx * ux + nxx, jy * uy + nyy, jz * uz + nzz
-        axy, axz, ayz = jx * uy + nxy, jx * uz + nxz, jy * uz + nyz
-        axyy = jx * uy * uy + two * uy * nxy + ux * nyy
-        axzz = jx * uz * uz + two * uz * nxz + ux * nzz
-        axxy = jy * ux * ux + two * ux * nxy + uy * nxx
-        ayzz = jy * uz * uz + two * uz * nyz + uy * nzz
-        axxz = jz * ux * ux + two * ux * nxz + uz * nxx
-        ayyz = jz * uy * uy + two * uy * nyz + uz * nyy
-        macroscopic[0, i] = rho
-        macroscopic[1, i] = ux
-        macroscopic[2, i] = uy
-        macroscopic[3, i] = uz
-        new[i] = w0 * (rho - half3 * (axx + ayy + azz))
-        even = rho + three * axx - half3 * (ayy + azz)
-        odd = three * jx - nine * (axyy + axzz)
-        new[number + i] = w1 * (even + odd)
-        new[2 * number + i] = w1 * (even - odd)
-        even = rho + three * ayy - half3 * (axx + azz)
-        odd = three * jy - nine * (axxy + ayzz)
-        new[3 * number + i] = w1 * (even + odd)
-        new[4 * number + i] = w1 * (even - odd)
-        even = rho + three * azz - half3 * (axx + ayy)
-        odd = three * jz - nine * (axxz + ayyz)
-        new[5 * number + i] = w1 * (even + odd)
-        new[6 * number + i] = w1 * (even - odd)
-        even = rho + three * (axx + ayy) - half3 * azz
-        tx, ty = three * jx + nine * axyy, three * jy + nine * axxy
-        new[7 * number + i] = w2 * (even + nine * axy + tx + ty)
-        new[8 * number + i] = w2 * (even + nine * axy - tx - ty)
-        new[9 * number + i] = w2 * (even - nine * axy + tx - ty)
-        new[10 * number + i] = w2 * (even - nine * axy - tx + ty)
-        even = rho + three * (axx + azz) - half3 * ayy
-        tx, tz = three * jx + nine * axzz, three * jz + nine * axxz
-        new[11 * number + i] = w2 * (even + nine * axz + tx + tz)
-        new[12 * number + i] = w2 * (even + nine * axz - tx - tz)
-        new[13 * number + i] = w2 * (even - nine * axz + tx - tz)
-        new[14 * number + i] = w2 * (even - nine * axz - tx + tz)
-        even = rho + three * (ayy + azz) - half3 * axx
-        ty, tz = three * jy + nine * ayzz, three * jz + nine * ayyz
-        new[15 * number + i] = w2 * (even + nine * ayz + ty + tz)
-        new[16 * number + i] = w2 * (even + nine * ayz - ty - tz)
-        new[17 * number + i] = w2 * (even - nine * ayz + ty - tz)
-        new[18 * number + i] = w2 * (even - nine * ayz - ty + tz)
+    n = source.shape[1]
+    omega, omega_third, recursive = rates[0], rates[1], rates[2]
+    for i in numba.prange(n):
+        arriving = (
+            old[source[0, i]],
+            old[source[1, i]],
+            old[source[2, i]],
+            old[source[3, i]],
+            old[source[4, i]],
+            old[source[5, i]],
+            old[source[6, i]],
+            old[source[7, i]],
+            old[source[8, i]],
+            old[source[9, i]],
+            old[source[10, i]],
+            old[source[11, i]],
+            old[source[12, i]],
+            old[source[13, i]],
+            old[source[14, i]],
+            old[source[15, i]],
+            old[source[16, i]],
+            old[source[17, i]],
+            old[source[18, i]],
+        )
+        state, leaving = collide(arriving, omega, omega_third, recursive)
+        macroscopic[0, i], macroscopic[1, i] = state[0], state[1]
+        macroscopic[2, i], macroscopic[3, i] = state[2], state[3]
+        for q in range(19):
+            new[q * n + i] = leaving[q]
 
 
 @numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]
-def return_from_walls(populations, number, first, address, factor):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
-    """Write what each wall link returns: a blend of up to three outgoing populations.
+def return_from_walls(  # type: ignore[no-untyped-def] # noqa: ANN201, PLR0917
+    old,  # noqa: ANN001
+    new,  # noqa: ANN001
+    source,  # noqa: ANN001
+    macroscopic,  # noqa: ANN001
+    first,  # noqa: ANN001
+    link,  # noqa: ANN001
+    cell,  # noqa: ANN001
+    direction,  # noqa: ANN001
+    behind,  # noqa: ANN001
+    near,  # noqa: ANN001
+    share,  # noqa: ANN001
+    here,  # noqa: ANN001
+    back,  # noqa: ANN001
+):
+    """Write what each wall link returns; see `walls` for the equations.
 
     What a cell's links return less than they took is given to its population at rest, so that
     interpolated walls conserve mass to rounding.
-
-    Parameters
-    ----------
-    populations
-        Flat populations after collision; the tail behind 19 cells receives the values.
-    number
-        Number of fluid cells.
-    first
-        First link of each cell that has walls, and the end, (wall cell + 1).
-    address
-        Cell, tail position and three addresses of each link, sorted by cell, (5, link).
-    factor
-        Weights of the three populations, (3, link).
     """
-    tail = 19 * number
-    for c in numba.prange(len(first) - 1):
-        defect = populations[0] * 0
-        for n in range(first[c], first[c + 1]):
-            outgoing = populations[address[2, n]]
-            value = (
-                factor[0, n] * outgoing
-                + factor[1, n] * populations[address[3, n]]
-                + factor[2, n] * populations[address[4, n]]
-            )
-            populations[tail + address[1, n]] = value
+    n = source.shape[1]
+    one = old[0] * 0 + 1
+    for w in numba.prange(len(first) - 1):
+        defect = 0.0
+        cells = 0
+        previous = -1
+        for k in range(first[w], first[w + 1]):
+            c, q, b = cell[k], direction[k], behind[k]
+            cx, cy, cz = VELOCITIES[q, 0], VELOCITIES[q, 1], VELOCITIES[q, 2]
+            outgoing = new[q * n + c]
+            second = old[source[q, c]] if near[k] else new[OPPOSITE[q] * n + c]
+            along = cx * macroscopic[1, c] + cy * macroscopic[2, c] + cz * macroscopic[3, c]
+            before = cx * macroscopic[1, b] + cy * macroscopic[2, b] + cz * macroscopic[3, b]
+            value = share[k] * outgoing + (one - share[k]) * second
+            value += here[k] * along + back[k] * before
+            new[19 * n + link[k]] = value
             defect += outgoing - value
-        populations[address[0, first[c]]] += defect
+            cells += c != previous
+            previous = c
+        spread = _DEF * defect / cells
+        previous = -1
+        for k in range(first[w], first[w + 1]):
+            c = cell[k]
+            if c != previous:
+                new[c] += spread
+            previous = c
 
 
-@numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]
-def return_from_openings(populations, number, address, factor, imposed):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
-    """Write what each opening link returns: a blend of outgoing populations plus a given value.
+@numba.njit()  # type: ignore[untyped-decorator]
+def return_from_openings(  # type: ignore[no-untyped-def] # noqa: ANN201, PLR0917
+    old,  # noqa: ANN001
+    new,  # noqa: ANN001
+    source,  # noqa: ANN001
+    macroscopic,  # noqa: ANN001
+    link,  # noqa: ANN001
+    cell,  # noqa: ANN001
+    direction,  # noqa: ANN001
+    opening,  # noqa: ANN001
+    profile,  # noqa: ANN001
+    normal,  # noqa: ANN001
+    inlet,  # noqa: ANN001
+    behind,  # noqa: ANN001
+    near,  # noqa: ANN001
+    share,  # noqa: ANN001
+    here,  # noqa: ANN001
+    back,  # noqa: ANN001
+    moving,  # noqa: ANN001
+    given_velocity,  # noqa: ANN001
+    level,  # noqa: ANN001
+    speed,  # noqa: ANN001
+    flux,  # noqa: ANN001
+    outlet,  # noqa: ANN001
+):
+    """Write what each opening link returns; see `openings` for the equations."""
+    n = source.shape[1]
+    answer = _outlet_density(flux, inlet, outlet)
+    for o in range(len(flux)):
+        flux[o] = 0.0
+    for k in range(len(link)):
+        o, c, q, b = opening[k], cell[k], direction[k], behind[k]
+        ux, uy, uz = macroscopic[1, c], macroscopic[2, c], macroscopic[3, c]
+        nx, ny, nz = normal[0, o], normal[1, o], normal[2, o]
+        out = new[q * n + c]
+        if inlet[o] and given_velocity:
+            second = old[source[q, c]] if near[k] else new[OPPOSITE[q] * n + c]
+            value = share[k] * out + (1.0 - share[k]) * second
+            value += here[k] * _along(q, ux, uy, uz)
+            value += back[k] * _along(q, macroscopic[1, b], macroscopic[2, b], macroscopic[3, b])
+            value += moving[k] * _along(q, nx, ny, nz) * profile[k] * speed[o]
+        else:
+            density = level[o] if inlet[o] else answer
+            through = nx * ux + ny * uy + nz * uz
+            if inlet[o] or through < 0:
+                entering = max(through, 0.0) if inlet[o] else through
+                density -= 1.5 * entering * entering
+                ux, uy, uz = nx * through, ny * through, nz * through
+            cu = _along(q, ux, uy, uz)
+            even = density + 4.5 * cu * cu - 1.5 * (ux * ux + uy * uy + uz * uz)
+            reflected = 2.0 * WEIGHTS[q] * even - out
+            settled = WEIGHTS[q] * (even - 3.0 * cu)
+            value = _REFLECTED * reflected + (1.0 - _REFLECTED) * settled
+        new[19 * n + link[k]] = value
+        gain = value - new[q * n + c]
+        flux[o] += gain if inlet[o] else -gain
 
-    Parameters
-    ----------
-    populations
-        Flat populations after collision; the tail behind 19 cells receives the values.
-    number
-        Number of fluid cells.
-    address
-        Tail position and three addresses of each link, (4, link).
-    factor
-        Weights of the three populations, (3, link).
-    imposed
-        Value added at each link.
+
+@numba.njit  # type: ignore[untyped-decorator]
+def _outlet_density(flux, inlet, outlet):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Let the outlets answer the flux as open space would, and drive it to the target.
+
+    `outlet`: level, impedance, rate of the integral, target flux, smoothed flux, smoothing.
     """
-    tail = 19 * number
-    for n in numba.prange(address.shape[1]):
-        populations[tail + address[0, n]] = (
-            factor[0, n] * populations[address[1, n]]
-            + factor[1, n] * populations[address[2, n]]
-            + factor[2, n] * populations[address[3, n]]
-            + imposed[n]
-        )
+    total = 0.0
+    for o in range(len(flux)):
+        if not inlet[o]:
+            total += flux[o]
+    outlet[4] += outlet[5] * (total - outlet[4])
+    error = outlet[1] * (outlet[4] - outlet[3])
+    outlet[0] += outlet[2] * error
+    return outlet[0] + error
+
+
+@numba.njit  # type: ignore[untyped-decorator]
+def _along(q, ux, uy, uz):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Return the velocity along a direction of the lattice."""
+    return VELOCITIES[q, 0] * ux + VELOCITIES[q, 1] * uy + VELOCITIES[q, 2] * uz
 
 
 @numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]
 def set_equilibrium(populations, macroscopic):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
     """Set all populations to the equilibrium of the given density deviation and velocity."""
-    number = macroscopic.shape[1]
-    for i in numba.prange(number):
-        rho = macroscopic[0, i]
-        ux, uy, uz = macroscopic[1, i], macroscopic[2, i], macroscopic[3, i]
-        square = ux * ux + uy * uy + uz * uz
+    n = macroscopic.shape[1]
+    for i in numba.prange(n):
+        rho, ux, uy, uz = macroscopic[0, i], macroscopic[1, i], macroscopic[2, i], macroscopic[3, i]
         for q in range(19):
-            cu = VELOCITIES[q, 0] * ux + VELOCITIES[q, 1] * uy + VELOCITIES[q, 2] * uz
-            second = 3.0 * cu + 4.5 * cu * cu - 1.5 * square
-            populations[q * number + i] = WEIGHTS[q] * (rho + (1.0 + rho) * second)
-
-
-def use_threads(count: int) -> None:
-    """Let the kernels use at most this many threads."""
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-
-
-def bytes_per_cell(precision: type[np.floating]) -> int:
-    """Return memory traffic of one cell's update: gather, store, indices, rate and moments."""
-    size = np.dtype(precision).itemsize
-    return 19 * (2 * size + 4) + 5 * size
-
-
-def populations_for(
-    cells: int, links: int, precision: type[np.floating]
-) -> Float[np.ndarray, "population"]:
-    """Return populations at rest: deviations are zero."""
-    return np.zeros(Q * cells + links, dtype=precision)
+            cu = _along(q, ux, uy, uz)
+            square = ux * ux + uy * uy + uz * uz
+            populations[q * n + i] = WEIGHTS[q] * (rho + 3.0 * cu + 4.5 * cu * cu - 1.5 * square)

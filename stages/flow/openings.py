@@ -1,39 +1,45 @@
-"""Inlets and outlets: the state that each opening imposes on the lattice, link by link.
+"""Inlets and outlets: where they are and what their links return.
 
 Notes
 -----
-Velocity inlets are moving interpolated walls [1]_, second order. Pressure openings bounce the
-populations back with opposite sign around the even equilibrium of the imposed density [2]_.
-Total-pressure inlets take the static pressure from Bernoulli's equation, p = p_t - rho |u|^2 / 2
-(Saint-Venant & Wantzel), so that several nostrils share the flow.
+A link that ends at an opening returns the equilibrium of an imposed density and velocity plus the
+non-equilibrium part that its cell received (Guo, Zheng & Shi 2002, doi:10.1063/1.1471914). At pressure
+openings the velocity is that of the cell (its normal part where fluid enters), at velocity inlets
+the density is. Total-pressure inlets take the static pressure from Bernoulli's equation,
+p = p_t - rho u_n^2 / 2 (Saint-Venant & Wantzel), so that several nostrils share the flow; so do outlets
+where fluid comes back. All outlets have one pressure,
 
-References
-----------
-.. [1] Bouzidi, Firdaouss & Lallemand (2001), Phys. Fluids 13, 3452, doi:10.1063/1.1399290.
-.. [2] Ginzburg, Verhaeghe & d'Humieres (2008), Commun. Comput. Phys. 3, 427, sec. 4.
+    p = P + Z (Q_out - Q),     Z = rho c / A,
+
+which answers a wrong flux with the impedance of sound, so that pressure waves leave instead of
+being reflected (Thompson 1987, doi:10.1016/0021-9991(87)90041-6); P integrates the rest slowly.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_matrix, diags
-from scipy.sparse.linalg import spsolve
 
-from stages.flow.lattice import SOUND_SPEED_SQUARED_LU, VELOCITIES, WEIGHTS
+from stages.flow.lattice import SOUND_SPEED_SQUARED_LU, VELOCITIES
 from stages.flow.mesh import PatchedSurface, area_vectors, is_inlet
+from stages.flow.profiles import developed_profile
 from stages.flow.voxels import SparseLattice
-from stages.flow.walls import blend
+from stages.flow.walls import WallLinks
 
-_PROFILE_CELLS = 48
-"""Grid cells across an opening on which its developed profile is solved; second order."""
+_IMPEDANCE_SHARE = 0.8
+"""Outlet impedance over that of sound: 1 absorbs waves fully, but the flux is one step old."""
+_INTEGRAL_TRANSITS = 4.0
+"""Time constant of the outlet's integral in transits of sound: critical damping of the airway's
+inertance, rho L / A, against the impedance."""
+_FLUX_SMOOTHING = 0.2
+"""Share of the newest step in the flux that the outlets answer."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """Describe one opening and its links.
+    """Describe one opening.
 
     Parameters
     ----------
@@ -47,10 +53,10 @@ class Opening:
         Centre of the patch, world (x, y, z).
     direction
         Unit normal in the direction of the flow: inward at inlets, outward at outlets.
-    link, cell, outward, distance
-        Links that end at the opening, their cells, outward directions and lengths.
-    profile
-        Velocity along `direction` at each link relative to the mean velocity.
+    triangles_mm
+        The patch.
+    link
+        Numbers of the links that end at the opening.
     """
 
     name: str
@@ -58,16 +64,70 @@ class Opening:
     area_mm2: float
     centre_mm: Float[np.ndarray, "3"]
     direction: Float[np.ndarray, "3"]
+    triangles_mm: Float[np.ndarray, "face 3 3"]
+    link: Int[np.ndarray, "link"]
+
+
+@dataclass(frozen=True)
+class OpeningLinks:
+    """Hold the links of all openings as an engine takes them.
+
+    Parameters
+    ----------
+    link, cell, direction, opening
+        Number among all links, fluid cell, outward direction and opening of each link.
+    profile
+        Velocity along the normal at each link relative to the opening's mean.
+    surface
+        What the links would return if the opening were a wall, link by link.
+    normal
+        Direction of the flow of each opening, (3, opening).
+    inlet
+        Whether the flow enters, for each opening.
+    """
+
     link: Int[np.ndarray, "link"]
     cell: Int[np.ndarray, "link"]
-    outward: Int[np.ndarray, "link"]
-    distance: Float[np.ndarray, "link"]
+    direction: Int[np.ndarray, "link"]
+    opening: Int[np.ndarray, "link"]
     profile: Float[np.ndarray, "link"]
+    surface: WallLinks | None
+    normal: Float[np.ndarray, "3 opening"]
+    inlet: Int[np.ndarray, "opening"]
+
+    def as_type(self, precision: type[np.floating]) -> OpeningLinks:
+        """Return the same links with profiles of the populations' type."""
+        profile = self.profile.astype(precision)
+        surface = None if self.surface is None else self.surface.as_type(precision)
+        return replace(self, profile=profile, surface=surface)
 
 
-def make_openings(
-    surface: PatchedSurface, lattice: SparseLattice, *, developed: bool
-) -> tuple[Opening, ...]:
+@dataclass
+class OpeningState:
+    """Hold what the openings impose and carry, lattice units; the engine updates it in place.
+
+    Parameters
+    ----------
+    given_velocity
+        Whether inlets impose their velocity instead of their total pressure.
+    level
+        Density deviation of the total pressure at each inlet.
+    speed
+        Mean velocity at each velocity inlet.
+    flux
+        Mass through each opening in the last step, positive in the direction of the flow.
+    outlet
+        Level, impedance, rate of the integral, target flux, smoothed flux, smoothing.
+    """
+
+    given_velocity: bool
+    level: Float[np.ndarray, "opening"]
+    speed: Float[np.ndarray, "opening"]
+    flux: Float[np.ndarray, "opening"]
+    outlet: Float[np.ndarray, "6"]
+
+
+def make_openings(surface: PatchedSurface, lattice: SparseLattice) -> tuple[Opening, ...]:
     """Describe every opening that the fluid reaches."""
     openings = []
     for name in surface.openings:
@@ -75,207 +135,94 @@ def make_openings(
         if len(link) == 0:
             continue
         triangles = surface.faces_of(name)
-        vectors = area_vectors(triangles)
-        areas = np.linalg.norm(vectors, axis=1)
-        outward_normal = vectors.sum(axis=0) / np.linalg.norm(vectors.sum(axis=0))
-        inlet = is_inlet(name)
-        cell = lattice.link_cell[link]
-        outward = lattice.link_direction[link]
-        distance = lattice.link_distance[link]
-        reach = distance[:, None] * lattice.spacing_mm
-        points = lattice.centres_mm[cell] + VELOCITIES[outward] * reach
-        profile = np.ones(len(link))
-        if developed and inlet:
-            profile = developed_profile(triangles, outward_normal, points)
+        areas = np.linalg.norm(area_vectors(triangles), axis=1)
+        outward = VELOCITIES[lattice.link_direction[link]].mean(axis=0)
+        normal = _unit_normal(triangles, outward)
         openings.append(
             Opening(
                 name,
-                inlet,
+                is_inlet(name),
                 float(areas.sum()),
                 (triangles.mean(axis=1) * areas[:, None]).sum(axis=0) / areas.sum(),
-                -outward_normal if inlet else outward_normal,
+                -normal if is_inlet(name) else normal,
+                triangles,
                 link,
-                cell,
-                outward,
-                distance,
-                profile,
             )
         )
     return tuple(openings)
 
 
+def _unit_normal(
+    triangles: Float[np.ndarray, "face 3 3"], outward: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3"]:
+    """Return the mean normal on the side to which the links leave, however the patch is wound."""
+    normal: Float[np.ndarray, "3"] = area_vectors(triangles).sum(axis=0)
+    length = float(np.linalg.norm(normal))
+    if length < 1e-9 * float(np.linalg.norm(area_vectors(triangles), axis=1).sum()):
+        normal, length = outward, float(np.linalg.norm(outward))
+    normal = normal / length
+    return normal if normal @ outward >= 0 else -normal
+
+
 def opening_links(
-    opening: Opening, neighbour: Int[np.ndarray, "q cell"], *, velocity: bool
-) -> tuple[Int[np.ndarray, "4 link"], Float[np.ndarray, "3 link"]]:
-    """Return addresses and weights of what an opening's links return before imposed values."""
-    address, factor = blend(opening.cell, opening.outward, opening.distance, neighbour)
-    if not velocity:
-        factor = np.zeros_like(factor)
-        factor[0] = -1.0
-    return np.stack([opening.link, *address]), factor
+    openings: tuple[Opening, ...], lattice: SparseLattice, *, developed: bool
+) -> tuple[OpeningLinks, Float[np.ndarray, "opening"]]:
+    """Return the links of all openings and each opening's share of the flow.
 
-
-def imposed_pressure(
-    opening: Opening,
-    macroscopic: Float[np.ndarray, "4 cell"],
-    density_lu: float,
-    *,
-    total: bool,
-) -> Float[np.ndarray, "link"]:
-    """Return the value that a pressure opening adds at each link (lattice units).
-
-    Parameters
-    ----------
-    opening
-        The opening.
-    macroscopic
-        Density deviation and velocity of all cells.
-    density_lu
-        Imposed density deviation, p / c_s^2: total pressure if `total`, else static.
-    total
-        Subtract the dynamic pressure of the incoming flow.
+    Links are sorted by cell and direction, as walls are. The share of a velocity inlet goes with its area or, if developed, with what one pressure gradient
+    drives through it.
     """
-    velocity = macroscopic[1:, opening.cell].astype(np.float64)
-    normal = opening.direction @ velocity
-    if opening.inlet:
-        velocity = opening.direction[:, None] * normal
-    entering = np.maximum(normal if opening.inlet else -normal, 0.0)
-    density = density_lu - (0.5 * entering**2 / SOUND_SPEED_SQUARED_LU if total else 0.0)
-    along = np.einsum("li,il->l", VELOCITIES[opening.outward], velocity)
-    second = 4.5 * along**2 - 1.5 * np.square(velocity).sum(axis=0)
-    return 2.0 * WEIGHTS[opening.outward] * (density + (1.0 + density) * second)
+    number = np.repeat(np.arange(len(openings)), [len(o.link) for o in openings])
+    link = np.concatenate([o.link for o in openings])
+    profile = np.ones(len(link))
+    share = np.array([o.area_mm2 for o in openings])
+    for k, opening in enumerate(openings):
+        if developed and opening.inlet:
+            points = _ends_mm(lattice, opening.link)
+            values, conductance = developed_profile(
+                opening.triangles_mm, opening.direction, points
+            )
+            profile[number == k] = values
+            share[k] = conductance
+    order = np.lexsort((lattice.link_direction[link], lattice.link_cell[link]))
+    link, number, profile = link[order], number[order], profile[order]
+    inlet = np.array([o.inlet for o in openings])
+    share = np.where(inlet, share / share[inlet].sum(), share / share[~inlet].sum())
+    return OpeningLinks(
+        link.astype(np.int32),
+        lattice.link_cell[link].astype(np.int32),
+        lattice.link_direction[link].astype(np.int32),
+        number.astype(np.int32),
+        profile,
+        None,
+        np.stack([o.direction for o in openings], axis=1),
+        inlet,
+    ), share
 
 
-def imposed_velocity(opening: Opening, mean_velocity_lu: float) -> Float[np.ndarray, "link"]:
-    """Return the value that a velocity inlet adds at each link (lattice units)."""
-    velocity = opening.profile * mean_velocity_lu
-    along = VELOCITIES[opening.outward] @ opening.direction * velocity
-    near = opening.distance < 0.5
-    share = np.where(near, 1.0, 0.5 / np.maximum(opening.distance, 0.5))
-    return -6.0 * WEIGHTS[opening.outward] * along * share
-
-
-def developed_profile(
-    triangles: Float[np.ndarray, "face 3 3"],
-    normal: Float[np.ndarray, "3"],
-    points: Float[np.ndarray, "point 3"],
-) -> Float[np.ndarray, "point"]:
-    """Return the fully developed velocity of a plane section at points, relative to its mean.
-
-    Notes
-    -----
-    Solves laplace(w) = -1 with w = 0 on the section's rim by finite differences whose stencils
-    end at the rim (Shortley & Weller 1938), on a square grid in the plane of the opening.
-    """
-    axes = _plane_axes(normal)
-    flat = triangles @ axes.T
-    low, high = flat.min(axis=(0, 1)), flat.max(axis=(0, 1))
-    step = float((high - low).max()) / _PROFILE_CELLS
-    counts = np.ceil((high - low) / step).astype(int) + 3
-    origin = low - step
-    grid = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), axis=-1)
-    inside = _inside_polygon(flat, origin + grid * step)
-    solution = _solve_poisson(inside, flat, origin, step)
-    values = _bilinear(solution, (points @ axes.T - origin) / step)
-    mean = solution[inside].sum() * step**2 / _polygon_area(flat)
-    return np.maximum(values, 0.0) / mean
-
-
-def _plane_axes(normal: Float[np.ndarray, "3"]) -> Float[np.ndarray, "2 3"]:
-    helper = np.eye(3)[np.argmin(np.abs(normal))]
-    first = np.cross(normal, helper)
-    first /= np.linalg.norm(first)
-    return np.stack([first, np.cross(normal, first)])
-
-
-def _polygon_area(flat: Float[np.ndarray, "face 3 2"]) -> float:
-    a, b = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
-    return float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2)
-
-
-def _inside_polygon(
-    flat: Float[np.ndarray, "face 3 2"], points: Float[np.ndarray, "x y 2"]
-) -> Int[np.ndarray, "x y"]:
-    inside = np.zeros(points.shape[:2], dtype=bool)
-    for a, b, c in flat:
-        weights = [_cross(b - a, points - a), _cross(c - b, points - b), _cross(a - c, points - c)]
-        signs = np.stack(weights)
-        inside |= (signs >= 0).all(axis=0) | (signs <= 0).all(axis=0)
-    return inside
-
-
-def _cross(u: Float[np.ndarray, "2"], v: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "..."]:
-    return u[0] * v[..., 1] - u[1] * v[..., 0]
-
-
-def _rim(flat: Float[np.ndarray, "face 3 2"]) -> Float[np.ndarray, "edge 2 2"]:
-    """Return the edges that belong to one triangle only."""
-    size = float(np.ptp(flat.reshape(-1, 2), axis=0).max())
-    keys = np.round(flat.reshape(-1, 2) / (size * 1e-5)).astype(np.int64)
-    _, number = np.unique(keys, axis=0, return_inverse=True)
-    corner = number.reshape(-1, 3)
-    edges = np.concatenate([corner[:, [0, 1]], corner[:, [1, 2]], corner[:, [2, 0]]])
-    ends = np.concatenate([flat[:, [0, 1]], flat[:, [1, 2]], flat[:, [2, 0]]])
-    _, index, count = np.unique(
-        np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True
+def _ends_mm(
+    lattice: SparseLattice, link: Int[np.ndarray, "link"]
+) -> Float[np.ndarray, "link 3"]:
+    reach = lattice.link_distance[link][:, None] * lattice.spacing_mm
+    return lattice.centres_mm[lattice.link_cell[link]] + (
+        VELOCITIES[lattice.link_direction[link]] * reach
     )
-    return ends[index[count == 1]]
 
 
-def _distance_to_rim(
-    start: Float[np.ndarray, "2"], direction: Float[np.ndarray, "2"], rim: Float[np.ndarray, "e 2 2"]
-) -> float:
-    """Return how far along a direction the rim lies, at most one step (1)."""
-    edge = rim[:, 1] - rim[:, 0]
-    offset = rim[:, 0] - start
-    denominator = direction[0] * edge[:, 1] - direction[1] * edge[:, 0]
-    safe = np.where(denominator == 0, np.inf, denominator)
-    along = (offset[:, 0] * edge[:, 1] - offset[:, 1] * edge[:, 0]) / safe
-    across = (offset[:, 0] * direction[1] - offset[:, 1] * direction[0]) / safe
-    hits = along[(along > 0) & (along <= 1) & (across >= 0) & (across <= 1)]
-    return float(np.clip(hits.min(), 0.05, 1.0)) if len(hits) else 1.0
+def longest_path_mm(openings: tuple[Opening, ...]) -> float:
+    """Return the largest straight distance between an inlet and an outlet."""
+    inlets = [o.centre_mm for o in openings if o.inlet]
+    outlets = [o.centre_mm for o in openings if not o.inlet]
+    return max(float(np.linalg.norm(a - b)) for a in inlets for b in outlets)
 
 
-def _solve_poisson(
-    inside: Int[np.ndarray, "x y"],
-    flat: Float[np.ndarray, "face 3 2"],
-    origin: Float[np.ndarray, "2"],
-    step: float,
-) -> Float[np.ndarray, "x y"]:
-    number = np.full(inside.shape, -1)
-    number[inside] = np.arange(inside.sum())
-    rim = _rim(flat)
-    rows, columns, values = [], [], []
-    diagonal = np.zeros(inside.sum())
-    for i, j in np.argwhere(inside):
-        row = number[i, j]
-        here = origin + np.array([i, j]) * step
-        for direction in (np.array([1, 0]), np.array([0, 1])):
-            ahead, behind = number[i, j], number[i, j]
-            ahead = number[tuple(np.array([i, j]) + direction)]
-            behind = number[tuple(np.array([i, j]) - direction)]
-            h1 = 1.0 if ahead >= 0 else _distance_to_rim(here, direction * step, rim)
-            h2 = 1.0 if behind >= 0 else _distance_to_rim(here, -direction * step, rim)
-            diagonal[row] += 2.0 / (h1 * h2)
-            for column, h in ((ahead, h1), (behind, h2)):
-                if column >= 0:
-                    rows.append(row)
-                    columns.append(column)
-                    values.append(-2.0 / (h * (h1 + h2)))
-    size = len(diagonal)
-    matrix = csr_matrix((values, (rows, columns)), shape=(size, size)) + diags(diagonal)
-    solution = np.zeros(inside.shape)
-    solution[inside] = spsolve(matrix.tocsc(), np.full(size, step**2))
-    return solution
-
-
-def _bilinear(
-    field: Float[np.ndarray, "x y"], index: Float[np.ndarray, "point 2"]
-) -> Float[np.ndarray, "point"]:
-    base = np.clip(np.floor(index).astype(int), 0, np.array(field.shape) - 2)
-    t = np.clip(index - base, 0.0, 1.0)
-    i, j = base.T
-    u, v = t.T
-    lower = (1 - u) * field[i, j] + u * field[i + 1, j]
-    upper = (1 - u) * field[i, j + 1] + u * field[i + 1, j + 1]
-    return (1 - v) * lower + v * upper
+def outlet_control(
+    openings: tuple[Opening, ...], spacing_mm: float, *, integrate: bool
+) -> Float[np.ndarray, "6"]:
+    """Return the outlets' control at rest, lattice units; see `OpeningState.outlet`."""
+    sound = np.sqrt(SOUND_SPEED_SQUARED_LU)
+    area = sum(o.area_mm2 for o in openings if not o.inlet) / spacing_mm**2
+    length = longest_path_mm(openings) / spacing_mm
+    impedance = _IMPEDANCE_SHARE / (sound * area)
+    rate = sound / (_INTEGRAL_TRANSITS * max(length, 4.0)) if integrate else 0.0
+    return np.array([0.0, impedance, rate, 0.0, 0.0, _FLUX_SMOOTHING])

@@ -39,6 +39,11 @@ class FlowSettings(BaseModel):
     precision: Literal["float32", "float64"] = Field(
         "float32", description="Floating-point format of the populations, stored as deviations."
     )
+    collision: Literal["recursive-regularised", "projected-regularised"] = Field(
+        "recursive-regularised",
+        description="Collision model: with (Malaspinas 2015, arXiv:1505.06900) or without (Latt & "
+        "Chopard 2006) third-order terms.",
+    )
     engine: Literal["numba"] = Field("numba", description="What computes the lattice update.")
     threads: int = Field(2, ge=1, le=1024, description="Processor threads.")
     lattice_velocity: float = Field(

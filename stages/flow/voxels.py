@@ -71,6 +71,18 @@ class SparseLattice:
         """Return the numbers of the links that end at a patch."""
         return np.flatnonzero(self.link_patch == self.names.index(name))
 
+    def distance_behind(
+        self, link: Int[np.ndarray, "wall"]
+    ) -> Float[np.ndarray, "wall"]:
+        """Return for some links how far the surface lies in the opposite direction, else 1."""
+        number = len(self.cells)
+        keys = self.link_direction.astype(np.int64) * number + self.link_cell
+        order = np.argsort(keys)
+        wanted = OPPOSITE[self.link_direction[link]] * number + self.link_cell[link]
+        place = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+        found = order[place]
+        return np.where(keys[found] == wanted, self.link_distance[found], 1.0)
+
     def dense_index(self) -> Int[np.ndarray, "x y z"]:
         """Return the number of the fluid cell at each place of the box, -1 elsewhere."""
         index = np.full(self.shape, -1, dtype=np.int32)

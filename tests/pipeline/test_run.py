@@ -46,6 +46,11 @@ def workflow(tmp_path):
     return make
 
 
+def start(folder):
+    command = [sys.executable, "-c", DRIVER, str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
 def sleepers(folder):
     found = []
     for process in psutil.process_iter():
@@ -92,9 +97,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process(workflow, number):
     folder = workflow(SLEEPER)
-    child = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(folder)], stderr=subprocess.DEVNULL
-    )
+    child = start(folder)
     assert wait_until((folder / "begun").exists)
     child.send_signal(number)
     child.wait(60)
@@ -104,9 +107,7 @@ def test_an_interrupted_run_leaves_no_process(workflow, number):
 
 def test_a_killed_run_is_cleaned_up_by_the_next(workflow):
     folder = workflow(SLEEPER)
-    child = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(folder)], stderr=subprocess.DEVNULL
-    )
+    child = start(folder)
     assert wait_until(lambda: (folder / "begun").exists() and sleepers(folder))
     child.kill()
     child.wait(60)

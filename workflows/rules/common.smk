@@ -6,7 +6,7 @@ from pipeline.config import WorkflowConfig, flags, share_folder
 from pipeline.core.artefacts import read_json
 from pipeline.core.provenance import code_digest
 
-validate(config, "../schemas/config.schema.json")
+validate(config, "../schemas/config.schema.json", set_default=False)
 SETTINGS = WorkflowConfig.model_validate(config)
 CASES = sorted(SETTINGS.cases)
 VARIANTS = ["lr", "interpolated", "sr"]
@@ -65,7 +65,7 @@ def volume(wildcards):
 
 def model(wildcards):
     """Return the network's folder as an input, if it is one that this run can wait for."""
-    waits = wildcards.method == "sr" and model_folder() != "shipped"
+    waits = wildcards.method == "sr" and "/" in model_folder()
     return [model_folder()] if waits else []
 
 

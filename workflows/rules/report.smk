@@ -22,6 +22,8 @@ rule report:
         mem_mb=6000,
     params:
         folder=subpath(output.html, parent=True),
+        interpolation=SETTINGS.model.interpolation,
+        flags=flags(SETTINGS.report),
         code=code_digest("report"),
     shell:
-        "ct2flow report results --case {wildcards.case} --output {params.folder:q} --overwrite 2>&1 | tee {log:q}"
+        "ct2flow report results --case {wildcards.case} --interpolation {params.interpolation} --output {params.folder:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

@@ -1,0 +1,270 @@
+"""From a volume to the airway: what is open, where it ends, how large it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from pipeline.core.errors import InputError
+from pipeline.core.geometry import Triple, VoxelGrid
+from pipeline.core.planes import Plane
+from pipeline.core.volume import Volume
+from stages.airway.head import Head, look_at_head
+from stages.airway.lumen import (
+    Openings,
+    flood,
+    measure_side,
+    openings,
+    prune,
+    region,
+    volume_ml,
+)
+from stages.airway.resampling import (
+    bounding_box_mm,
+    intersect,
+    resample,
+    resample_mask,
+    triple,
+    upright_grid,
+)
+from stages.airway.sections import Image, Section, cut
+from stages.airway.settings import AirwaySettings
+from stages.airway.tracing import SIDES, Obstacle, Tracing, closed, trace
+
+AROUND_TIP_MM = ((-45.0, -20.0, -90.0), (45.0, 140.0, 65.0))
+"""Box (x, y, z) around the nose tip that holds nose and pharynx: left, behind and above are positive."""
+
+AROUND_PLANES_MM = 25.0
+"""Margin around given planes, beyond the nose between them."""
+
+AROUND_LUMEN_MM = 8.0
+"""Margin of the masks around the lumen: the region reaches 4 mm beyond it."""
+
+PLANE_SLACK_MM = 3.0
+"""The section's radius in planes.json exceeds its farthest point by this much, so that a fatter lumen of
+another variant of the image is not cut off."""
+
+
+@dataclass(frozen=True)
+class SideRecord:
+    """Hold what is known of one side; areas in mm2, places in LPS mm."""
+
+    patent: bool
+    reason: str | None = None
+    place_mm: Triple | None = None
+    minimal_area_mm2: float | None = None
+    minimal_area_place_mm: Triple | None = None
+    conductance_mm3: float | None = None
+
+
+@dataclass(frozen=True)
+class Airway:
+    """Hold the airway of one volume.
+
+    Parameters
+    ----------
+    sides
+        ``left`` and ``right``.
+    grid
+        Grid of the masks.
+    lumen
+        The airway between its planes, sinuses cut off.
+    region
+        1 where space belongs to the airway, 2 beyond its planes, 0 elsewhere.
+    planes
+        By name.
+    sinus_volume_ml
+        Air connected to the airway that was cut off.
+    volume_at_ml
+        Lumen volume by isolevel (HU).
+    """
+
+    sides: dict[str, SideRecord]
+    grid: VoxelGrid
+    lumen: Bool[np.ndarray, "z y x"]
+    region: UInt8[np.ndarray, "z y x"]
+    planes: dict[str, Plane] = field(default_factory=dict)
+    sinus_volume_ml: float = 0.0
+    volume_at_ml: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_patent(self) -> bool:
+        """Say whether air leads from at least one nostril to the pharynx."""
+        return any(side.patent for side in self.sides.values())
+
+
+def find_airway(volume: Volume, settings: AirwaySettings) -> Airway:
+    """Find the airway of a head without any help."""
+    head = look_at_head(volume)
+    if head is None:
+        return _nothing(volume, closed("No head was found in the volume.", None))
+    if head.nose_tip_mm is None:
+        return _nothing(volume, closed("No nose was found on the face.", None))
+    low, high = (triple(np.add(head.nose_tip_mm, corner)) for corner in AROUND_TIP_MM)
+    image = _image(volume, head, (low, high), settings)
+    tracing = trace(image, head)
+    if not tracing.is_patent:
+        return _nothing(volume, tracing)
+    return reconstruct(image, tracing, settings)
+
+
+def airway_between_planes(
+    volume: Volume, planes: dict[str, Plane], settings: AirwaySettings
+) -> Airway:
+    """Find the airway between planes that the user gives.
+
+    Raises
+    ------
+    InputError
+        If a plane is missing or its centre does not lie in air.
+    """
+    check_planes(planes)
+    centres = np.array([plane.centre_mm for plane in planes.values()])
+    low = triple(centres.min(axis=0) - (AROUND_PLANES_MM, AROUND_PLANES_MM, AROUND_PLANES_MM))
+    high = triple(centres.max(axis=0) + (AROUND_PLANES_MM, AROUND_PLANES_MM, 3 * AROUND_PLANES_MM))
+    image = _image(volume, look_at_head(volume), (low, high), settings)
+    sections = {name: _given_section(image, plane) for name, plane in planes.items()}
+    return reconstruct(image, Tracing(sections), settings)
+
+
+def airway_of_variant(
+    volume: Volume,
+    planes: dict[str, Plane],
+    reference_region: Volume,
+    settings: AirwaySettings,
+) -> Airway:
+    """Find the airway of another image of the same patient within a known region."""
+    grid = reference_region.grid
+    nowhere = np.zeros(grid.shape, dtype=bool)
+    image = Image(resample(volume, grid), nowhere, grid, settings.isolevel_hu)
+    space = reference_region.values
+    sections = {
+        name: cut(image, np.array(p.centre_mm), np.array(p.normal), reach_mm=p.radius_mm)
+        for name, p in planes.items()
+    }
+    ends = openings(image, sections, image.air & (space > 0))
+    within = image.air & (space == 1)
+    return _measured(image, ends, flood(within, ends), within, np.asarray(space), planes, {}, 0.0)
+
+
+def check_planes(planes: dict[str, Plane]) -> None:
+    """Refuse planes without a pharynx or without any nostril.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
+    """
+    if "pharynx" not in planes or not any(f"nostril-{side}" in planes for side in SIDES):
+        raise InputError(
+            f"The planes are {sorted(planes)}; needed are 'pharynx' and 'nostril-left' or "
+            "'nostril-right': add what is missing.",
+            planes=sorted(planes),
+        )
+
+
+def reconstruct(image: Image, tracing: Tracing, settings: AirwaySettings) -> Airway:
+    """Build lumen, region and measures between known sections."""
+    ends = openings(image, tracing.sections, image.air)
+    found = flood(image.air & ~image.outside, ends)
+    if found.any():
+        image = image.around(found | ends.all, AROUND_LUMEN_MM)
+        ends = openings(image, tracing.sections, image.air)
+    whole = flood(image.air & ~image.outside, ends)
+    kept = whole
+    if settings.cut_sinuses and whole.any():
+        kept = prune(
+            whole,
+            ends,
+            image.spacing_mm,
+            threshold_mm3=settings.passage_threshold_mm3,
+            recess_mm=settings.recess_mm,
+        )
+    space = region(image, kept, tracing.sections)
+    planes = {name: _plane(name, section) for name, section in tracing.sections.items()}
+    sinus = volume_ml(whole & ~kept, image.spacing_mm)
+    return _measured(image, ends, kept, image.air, space, planes, tracing.obstacles, sinus)
+
+
+def _measured(
+    image: Image,
+    ends: Openings,
+    lumen: Bool[np.ndarray, "z y x"],
+    air: Bool[np.ndarray, "z y x"],
+    space: UInt8[np.ndarray, "z y x"],
+    planes: dict[str, Plane],
+    obstacles: dict[str, Obstacle],
+    sinus_volume_ml: float,
+) -> Airway:
+    sides = {side: _side(image, lumen, ends, side, planes, obstacles) for side in SIDES}
+    volumes = {
+        f"{image.isolevel_hu + shift:g}": volume_ml(
+            (image.hu < image.isolevel_hu + shift) & (space == 1), image.spacing_mm
+        )
+        for shift in (-100.0, 0.0, 100.0)
+    }
+    return Airway(sides, image.grid, lumen, space, planes, sinus_volume_ml, volumes)
+
+
+def _side(
+    image: Image,
+    lumen: Bool[np.ndarray, "z y x"],
+    ends: Openings,
+    side: str,
+    planes: dict[str, Plane],
+    obstacles: dict[str, Obstacle],
+) -> SideRecord:
+    if side in obstacles:
+        return SideRecord(patent=False, reason=obstacles[side].reason, place_mm=obstacles[side].place_mm)
+    plane = planes.get(f"nostril-{side}")
+    if plane is None:
+        return SideRecord(patent=False, reason=f"No plane is known for the {side} nostril.")
+    measured = measure_side(image, lumen, ends, side)
+    if measured is None:
+        reason = f"The {side} side is blocked: no air leads from its nostril to the pharynx."
+        return SideRecord(patent=False, reason=reason, place_mm=plane.centre_mm)
+    return SideRecord(
+        patent=True,
+        minimal_area_mm2=measured.minimal_area_mm2,
+        minimal_area_place_mm=triple(measured.minimal_place_mm),
+        conductance_mm3=measured.flow.flux_mm3,
+    )
+
+
+def _image(
+    volume: Volume, head: Head | None, box: tuple[Triple, Triple], settings: AirwaySettings
+) -> Image:
+    grid = upright_grid(intersect(bounding_box_mm(volume.grid), box), settings.grid_spacing_mm)
+    hu = resample(volume, grid)
+    if head is None:
+        return Image(hu, np.zeros(grid.shape, dtype=bool), grid, settings.isolevel_hu)
+    return Image(hu, resample_mask(head.outside, head.grid, grid), grid, settings.isolevel_hu)
+
+
+def _given_section(image: Image, plane: Plane) -> Section:
+    section = cut(image, np.array(plane.centre_mm), np.array(plane.normal), reach_mm=plane.radius_mm)
+    if not section.mask.any():
+        raise InputError(
+            f"Plane '{plane.name}': its centre lies in tissue at {image.isolevel_hu:g} HU; move it into "
+            "the airway.",
+            plane=plane.name,
+        )
+    return section
+
+
+def _plane(name: str, section: Section) -> Plane:
+    radius = round(section.radius_mm + PLANE_SLACK_MM, 3)
+    return Plane(name, triple(section.centre_mm), triple(section.normal), radius)
+
+
+def _nothing(volume: Volume, tracing: Tracing) -> Airway:
+    grid = VoxelGrid((1, 1, 1), (1.0, 1.0, 1.0), volume.grid.origin_mm)
+    sides = {
+        side: SideRecord(patent=False, reason=o.reason, place_mm=o.place_mm)
+        for side, o in tracing.obstacles.items()
+    }
+    empty = np.zeros((1, 1, 1), dtype=np.uint8)
+    planes = {name: _plane(name, section) for name, section in tracing.sections.items()}
+    return Airway(sides, grid, empty.astype(bool), empty, planes)

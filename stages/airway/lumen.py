@@ -1,0 +1,254 @@
+"""Separate the airway from sinuses and dead ends, and measure it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from pipeline.core.units import MM3_PER_ML
+from stages.airway.head import distance_mm
+from stages.airway.potential import PotentialFlow, solve_potential
+from stages.airway.sections import Image, Section, column
+
+PLUG_MM = 1.2
+"""Thickness of the layer outside a plane that serves as its opening: two voxels."""
+
+LEVELS = 80
+"""Number of iso-surfaces of the potential among which the smallest is sought on each side."""
+
+BEYOND_MM = 4.0
+"""The region goes on this far behind the planes, so that a surface can be cut exactly at them."""
+
+REGION_MM = 4.0
+"""The region ends this far from the lumen: more than any restoration moves a wall."""
+
+COLLAR_MM = 1.2
+"""The column outside a nostril is this much wider than the opening, so that a fatter lumen of another
+variant of the image is not clipped at the plane."""
+
+SMALL_MM3 = 150.0
+"""Dead ends below this volume are recesses of a passage, not sinuses or cells."""
+
+
+PASSES = 3
+SETTLED = 0.01
+"""At most so many cuts; fewer if the last one took less than this share of the volume."""
+
+WIDE_MM = 3.5
+"""Half width beyond which a place is wide: nasopharynx, vestibule, choana."""
+
+WIDE_SPEED_MM2 = 2.0e-3
+"""A wide place is a passage if its speed is that of a section below 500 mm2 that carries all the flow."""
+
+BALL_RADII_MM = (1.5, 3.0, 5.0, 8.0)
+"""Classes of half width by which passages are widened to their walls."""
+
+THIN_MM = 2.0
+"""Half width up to which a passage is known by its throughput alone; wider places must be fast."""
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Hold the layers that close the lumen: sources at the nostrils, the sink at the pharynx."""
+
+    nostrils: dict[str, Bool[np.ndarray, "z y x"]]
+    pharynx: Bool[np.ndarray, "z y x"]
+
+    @property
+    def all(self) -> Bool[np.ndarray, "z y x"]:
+        """Return all layers together."""
+        return np.logical_or.reduce([self.pharynx, *self.nostrils.values()])
+
+
+@dataclass(frozen=True)
+class Side:
+    """Hold one side's way: its flow and its narrowest place."""
+
+    flow: PotentialFlow
+    minimal_area_mm2: float
+    minimal_place_mm: Float[np.ndarray, "3"]
+
+
+def openings(
+    image: Image, sections: dict[str, Section], air: Bool[np.ndarray, "z y x"]
+) -> Openings:
+    """Return the layers of air just outside the planes."""
+    nostrils = {}
+    for name, section in sections.items():
+        if name.startswith("nostril-"):
+            layer = column(image.grid, section, low_mm=-PLUG_MM, high_mm=0.0, margin_mm=COLLAR_MM)
+            nostrils[name.removeprefix("nostril-")] = layer & air
+    section = sections["pharynx"]
+    layer = column(image.grid, section, low_mm=0.0, high_mm=PLUG_MM, margin_mm=COLLAR_MM)
+    return Openings(nostrils, layer & air)
+
+
+def flood(
+    air: Bool[np.ndarray, "z y x"], ends: Openings
+) -> Bool[np.ndarray, "z y x"]:
+    """Return the air between the openings that is connected to the pharynx."""
+    labels, _ = ndimage.label(air & ~ends.all)
+    rim = ndimage.binary_dilation(ends.pharynx)
+    touching = {
+        side: np.unique(labels[ndimage.binary_dilation(layer)]) for side, layer in ends.nostrils.items()
+    }
+    inlets = np.concatenate([*touching.values(), np.zeros(0, dtype=labels.dtype)])
+    common = np.intersect1d(np.unique(labels[rim]), inlets)
+    joined: Bool[np.ndarray, "z y x"] = np.isin(labels, common[common > 0])
+    return joined
+
+
+def prune(
+    lumen: Bool[np.ndarray, "z y x"],
+    ends: Openings,
+    spacing_mm: float,
+    *,
+    threshold_mm3: float,
+    recess_mm: float,
+) -> Bool[np.ndarray, "z y x"]:
+    """Cut chambers and cells that carry next to no air, and keep the recesses of passages.
+
+    Parameters
+    ----------
+    lumen
+        Connected air between the openings.
+    ends
+        Its openings.
+    spacing_mm
+        Edge of a voxel.
+    threshold_mm3
+        Least throughput d |grad p| / flux of a passage, mm^-3 (see `PotentialFlow.throughput`).
+    recess_mm
+        Depth to which dead ends beside a passage are kept.
+
+    Notes
+    -----
+    Each cut closes loops through the cells that were cut, so that others become dead ends: the cut is
+    repeated until the volume stays.
+    """
+    kept = lumen
+    for _ in range(PASSES):
+        thin, wide = _passages(kept, ends, spacing_mm, threshold_mm3)
+        passages = _connected_to(thin | wide, ends)
+        wider = _with_recesses(passages, wide & passages, kept, spacing_mm, recess_mm)
+        change = 1.0 - wider.sum() / max(kept.sum(), 1)
+        kept = wider
+        if change < SETTLED:
+            break
+    return kept
+
+
+def _passages(
+    lumen: Bool[np.ndarray, "z y x"], ends: Openings, spacing_mm: float, threshold_mm3: float
+) -> tuple[Bool[np.ndarray, "z y x"], Bool[np.ndarray, "z y x"]]:
+    """Return where air passes: thin passages by their throughput, wide ones by their speed."""
+    found = np.zeros(lumen.shape, dtype=bool)
+    speed_mm2, wide = np.zeros(lumen.shape), np.zeros(lumen.shape, dtype=bool)
+    for layer in ends.nostrils.values():
+        flow = solve_potential(lumen, layer, ends.pharynx, spacing_mm)
+        if flow is not None:
+            found |= flow.throughput > threshold_mm3
+            # Both sides meet in the nasopharynx and only there: the sum favours it over sinuses.
+            speed_mm2 += flow.wall_mm * flow.throughput / len(ends.nostrils)
+            wide |= flow.wall_mm > WIDE_MM
+    return found & lumen, wide & (speed_mm2 > WIDE_SPEED_MM2) & lumen
+
+
+def _with_recesses(
+    passages: Bool[np.ndarray, "z y x"],
+    wide: Bool[np.ndarray, "z y x"],
+    lumen: Bool[np.ndarray, "z y x"],
+    spacing_mm: float,
+    recess_mm: float,
+) -> Bool[np.ndarray, "z y x"]:
+    """Widen passages to the walls by their largest inscribed balls and then into recesses."""
+    room = distance_mm(lumen, spacing_mm)
+    kept = passages.copy()
+    for radius in BALL_RADII_MM:
+        centres = (passages if radius < THIN_MM else wide) & (room >= radius)
+        if centres.any():
+            kept |= (distance_mm(~centres, spacing_mm) <= radius) & lumen
+    for step in range(max(round(recess_mm / spacing_mm), 1)):
+        shape = ndimage.generate_binary_structure(3, 1 + step % 2)
+        kept = ndimage.binary_dilation(kept, shape, mask=lumen)
+    labels, _ = ndimage.label(lumen & ~kept)
+    sizes = np.bincount(labels.ravel()) * spacing_mm**3
+    sizes[0] = 0.0
+    restored: Bool[np.ndarray, "z y x"] = (sizes < SMALL_MM3)[labels] & lumen
+    return kept | restored
+
+
+def _connected_to(
+    mask: Bool[np.ndarray, "z y x"], ends: Openings
+) -> Bool[np.ndarray, "z y x"]:
+    labels, _ = ndimage.label(mask | ends.all)
+    found = np.unique(labels[ends.all])
+    joined: Bool[np.ndarray, "z y x"] = np.isin(labels, found[found > 0]) & mask
+    return joined
+
+
+def measure_side(
+    image: Image, lumen: Bool[np.ndarray, "z y x"], ends: Openings, side: str
+) -> Side | None:
+    """Return one side's flow and narrowest section, or None if it does not reach the pharynx.
+
+    Notes
+    -----
+    With this side's nostril as the only source, the other side is a dead end at the potential of the place
+    where the sides meet: levels above it lie in this side. The area of an iso-surface follows from the
+    coarea formula, integral of |grad p| dV = integral of area(p) dp.
+    """
+    flow = solve_potential(lumen, ends.nostrils[side], ends.pharynx, image.spacing_mm)
+    if flow is None:
+        return None
+    others = [layer for name, layer in ends.nostrils.items() if name != side]
+    meeting = 0.0
+    if others:
+        rim = ndimage.binary_dilation(others[0]) & lumen
+        values = flow.potential[rim]
+        values = values[np.isfinite(values)]
+        meeting = float(values.mean()) if len(values) else 0.0
+    least = meeting + 0.02 * (1.0 - meeting)
+    inside = lumen & np.isfinite(flow.potential)
+    inside[inside] = (flow.potential[inside] > least) & (flow.potential[inside] < 1.0)
+    level, slope = flow.potential[inside], flow.gradient[inside]
+    edges = np.quantile(level, np.linspace(0.0, 1.0, LEVELS + 1))
+    bins = np.clip(np.searchsorted(edges, level) - 1, 0, LEVELS - 1)
+    total = np.bincount(bins, weights=slope, minlength=LEVELS) * image.grid.voxel_volume_mm3
+    area = total / np.maximum(np.diff(edges), 1e-12)
+    narrow = int(np.argmin(area[1:-1])) + 1
+    place = image.grid.to_world_mm(np.argwhere(inside)[bins == narrow].mean(axis=0))
+    return Side(flow, float(area[narrow]), place)
+
+
+def region(
+    image: Image, lumen: Bool[np.ndarray, "z y x"], sections: dict[str, Section]
+) -> np.ndarray:
+    """Return the part of space that belongs to the airway: 1, and 2 beyond its planes.
+
+    A voxel belongs to it if it is nearer to the lumen (continued beyond the planes by columns) than to any
+    other air, and within `REGION_MM` of it: thinner or fatter lumina of other variants of the image are
+    then cut in the same places.
+    """
+    beyond = np.zeros(lumen.shape, dtype=bool)
+    for name, section in sections.items():
+        out = name != "pharynx"
+        low, high = (-BEYOND_MM, 0.0) if out else (0.0, BEYOND_MM)
+        beyond |= column(image.grid, section, low_mm=low, high_mm=high, margin_mm=COLLAR_MM)
+    beyond &= ~lumen
+    kept = lumen | (beyond & image.air)
+    other = image.air & ~kept
+    to_kept, nearest = ndimage.distance_transform_edt(~kept, return_indices=True)
+    mine = (to_kept * image.spacing_mm <= REGION_MM) & (
+        to_kept * image.spacing_mm < distance_mm(~other, image.spacing_mm)
+    )
+    is_beyond = beyond[tuple(nearest)]
+    return np.where(mine, np.where(is_beyond, 2, 1), 0).astype(np.uint8)
+
+
+def volume_ml(mask: Bool[np.ndarray, "z y x"], spacing_mm: float) -> float:
+    """Return the volume of a mask, ml."""
+    return float(mask.sum()) * spacing_mm**3 / MM3_PER_ML

@@ -1,0 +1,214 @@
+"""Trace the ways from the skin of the nose to the pharynx and cut them at their ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from pipeline.core.geometry import Triple, VoxelGrid
+from stages.airway.head import Head, distance_mm
+from stages.airway.nostrils import find_nostril
+from stages.airway.pharynx import find_pharynx, find_source
+from stages.airway.resampling import block_mean, triple
+from stages.airway.routes import Route, find_route, smooth_line, tangents, travel_cost
+from stages.airway.sections import Image, Section, column
+
+SIDES = ("left", "right")
+
+NEAR_TIP_MM = 26.0
+"""Nostrils lie within this distance of the nose tip (about 20 mm); the mouth is farther (30 mm or more)."""
+
+SKIN_DEPTH_MM = 4.0
+"""Routes may run this deep through the air outside."""
+
+SMOOTHING_MM = 2.0
+"""Standard deviation of the Gaussian along a centre line."""
+
+BLOCK_MM = 1.2
+"""Half thickness of the slab that closes a nostril for the second search: two voxels, since routes may
+step diagonally."""
+
+BLOCK_MARGIN_MM = 1.5
+NOSE_LENGTH_MM = 35.0
+"""From a nostril to the choana at least; the pharynx lies beyond."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Say why a way is closed and where (LPS, mm)."""
+
+    reason: str
+    place_mm: Triple | None
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """Hold the sections that end the airway and what is closed.
+
+    Parameters
+    ----------
+    sections
+        By plane name: ``nostril-left``, ``nostril-right``, ``pharynx``; open ones only.
+    obstacles
+        By side; both sides if the nose is closed as a whole.
+    """
+
+    sections: dict[str, Section] = field(default_factory=dict)
+    obstacles: dict[str, Obstacle] = field(default_factory=dict)
+
+    @property
+    def is_patent(self) -> bool:
+        """Say whether at least one side leads to the pharynx."""
+        return "pharynx" in self.sections and len(self.sections) > 1
+
+
+def closed(reason: str, place_mm: Triple | None) -> Tracing:
+    """Return a tracing without any way."""
+    return Tracing({}, {side: Obstacle(reason, place_mm) for side in SIDES})
+
+
+def trace(image: Image, head: Head) -> Tracing:
+    """Find the nostrils and the pharynx section of a head."""
+    tip = head.nose_tip_mm
+    if tip is None:
+        return closed("No nose was found on the face.", None)
+    source = find_source(image, head, tip)
+    if source is None:
+        return closed("No air was found in the pharynx behind the nose.", tip)
+    ways = _open_ways(image, tip, source)
+    if not ways:
+        return _blocked(image, tip, source)
+    line, tangent = ways[0][1:]
+    pharynx = find_pharynx(image, line, tangent, skip_mm=NOSE_LENGTH_MM)
+    if pharynx is None:
+        place = triple(line[-1])
+        return closed("The pharynx is no enclosed tube within the field of view.", place)
+    named = _name_sides([way[0] for way in ways], head, tip)
+    sections = {f"nostril-{side}": section for side, section in named.items()}
+    return Tracing({**sections, "pharynx": pharynx}, _closed_side(image, head, tip, source, named))
+
+
+Way = tuple[Section, Float[np.ndarray, "point 3"], Float[np.ndarray, "point 3"]]
+
+
+def _open_ways(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> list[Way]:
+    """Find up to two ways through air, each leaving by a nostril of its own."""
+    air = image.air
+    deep = distance_mm(image.outside, image.spacing_mm) > SKIN_DEPTH_MM
+    cost = travel_cost(air, ~air | deep, image.spacing_mm)
+    ends = image.outside & air & near(image.grid, tip_mm, NEAR_TIP_MM)
+    ways: list[Way] = []
+    while len(ways) < 2:
+        route = find_route(cost, air, source, ends)
+        if route is None:
+            break
+        points = image.grid.to_world_mm(route.index)
+        line = smooth_line(points, spacing_mm=image.spacing_mm, sigma_mm=SMOOTHING_MM)
+        if len(line) < 2 * NOSE_LENGTH_MM / image.spacing_mm:
+            break
+        tangent = tangents(line)
+        nostril = find_nostril(image, line, tangent)
+        if nostril is None:
+            break
+        ways.append((nostril, line, tangent))
+        cost[_plug(image.grid, nostril)] = -1.0
+    return ways
+
+
+def _plug(grid: VoxelGrid, section: Section) -> Bool[np.ndarray, "z y x"]:
+    return column(
+        grid, section, low_mm=-BLOCK_MM, high_mm=BLOCK_MM, margin_mm=BLOCK_MARGIN_MM
+    )
+
+
+def near(grid: VoxelGrid, point_mm: Triple, reach_mm: float) -> Bool[np.ndarray, "z y x"]:
+    """Return the voxels of an upright grid within a distance of a point."""
+    z, y, x = (
+        np.square(grid.origin_mm[2 - i] + np.arange(grid.shape[i]) * grid.spacing_mm[i] - point_mm[2 - i])
+        for i in range(3)
+    )
+    ball: Bool[np.ndarray, "z y x"] = (
+        z[:, None, None] + y[None, :, None] + x[None, None, :] <= reach_mm**2
+    )
+    return ball
+
+
+def _name_sides(nostrils: list[Section], head: Head, tip_mm: Triple) -> dict[str, Section]:
+    at = [float((s.centroid_mm - np.array(tip_mm)) @ np.array(head.left)) for s in nostrils]
+    if len(nostrils) == 2:
+        first = "left" if at[0] > at[1] else "right"
+        second = "right" if first == "left" else "left"
+        return {first: nostrils[0], second: nostrils[1]}
+    return {"left" if at[0] > 0 else "right": nostrils[0]}
+
+
+def _blocked(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> Tracing:
+    """Say where the way of least resistance from the nose to the pharynx meets tissue."""
+    ends = image.outside & near(image.grid, tip_mm, NEAR_TIP_MM)
+    route = _route_through_tissue(image, source, ends, None)
+    if route is None:
+        return closed("The nose and the pharynx are not both in the field of view.", tip_mm)
+    if not route[1].any():
+        return closed("The nostrils are not enclosed by walls: the nose is cut or damaged.", tip_mm)
+    return closed("The nose is blocked: no air leads from a nostril to the pharynx.", _middle(*route))
+
+
+def _closed_side(
+    image: Image,
+    head: Head,
+    tip_mm: Triple,
+    source: tuple[int, int, int],
+    named: dict[str, Section],
+) -> dict[str, Obstacle]:
+    """Describe the side without a way: where, seen from its nostril, the air ends."""
+    if len(named) == 2:
+        return {}
+    side, section = next(iter(named.items()))
+    other = "right" if side == "left" else "left"
+    left = np.array(head.left)
+    offset = section.centroid_mm - np.array(tip_mm)
+    mirrored = triple(section.centroid_mm - 2 * float(offset @ left) * left)
+    ends = image.outside & near(image.grid, mirrored, SKIN_DEPTH_MM * 2)
+    route = _route_through_tissue(image, source, ends, _plug(image.grid, section))
+    place = mirrored if route is None else _middle(*route)
+    reason = f"The {other} side is blocked: no air leads from its nostril to the pharynx."
+    return {other: Obstacle(reason, place)}
+
+
+Crossing = tuple[Float[np.ndarray, "point 3"], Bool[np.ndarray, "point"]]
+
+
+def _route_through_tissue(
+    image: Image,
+    source: tuple[int, int, int],
+    ends: Bool[np.ndarray, "z y x"],
+    plug: Bool[np.ndarray, "z y x"] | None,
+) -> Crossing | None:
+    """Return the points of the cheapest way, at half resolution, and which of them are tissue."""
+    hu = block_mean(np.where(image.air, -1000.0, 0.0).astype(np.float32), 2)
+    cut_ends = _half(ends)
+    deep = distance_mm(_half(image.outside), 2 * image.spacing_mm) > SKIN_DEPTH_MM
+    forbidden = deep if plug is None else deep | _half(plug)
+    air = hu < -500.0
+    cost = travel_cost(air, forbidden, 2 * image.spacing_mm)
+    start = tuple(min(i // 2, n - 1) for i, n in zip(source, hu.shape, strict=True))
+    route: Route | None = find_route(cost, air, (start[0], start[1], start[2]), cut_ends)
+    if route is None:
+        return None
+    return image.grid.to_world_mm(route.index * 2 + 0.5), route.in_tissue
+
+
+def _half(mask: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
+    return block_mean(mask.astype(np.float32), 2) >= 0.5
+
+
+def _middle(points_mm: Float[np.ndarray, "point 3"], tissue: Bool[np.ndarray, "point"]) -> Triple:
+    """Return the middle of the longest run of tissue on a way."""
+    labels, count = ndimage.label(tissue)
+    if count == 0:
+        return triple(points_mm[0])
+    run = np.flatnonzero(labels == int(np.argmax(np.bincount(labels)[1:])) + 1)
+    return triple(points_mm[run[len(run) // 2]])

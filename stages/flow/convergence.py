@@ -1,0 +1,170 @@
+"""When a run may end: steady within a tolerance, statistically steady, or at its limit."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+MAX_IMBALANCE = 5e-3
+"""Largest relative difference of inflow, outflow and target of a converged run."""
+_STATIONARY_CHANGE = 0.01
+"""A flow is statistically steady when the means of its last and next-to-last pairs of windows
+differ by less: half of what an unsteady run's own scatter is usually worth."""
+_STATIONARY_WINDOWS = 4
+_UNSTEADY_SCATTER = 2e-3
+"""A flow whose loss varies less within a window, relative to it, is on its way to be steady."""
+RAMP_WINDOWS = 1.0
+"""The flow rate is raised over this many windows, so that no pressure wave breaks the run."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Hold one reading of a run, SI units.
+
+    Parameters
+    ----------
+    time_s
+        Physical time.
+    flux_m3_s
+        Mass flow over density through each opening, in the direction of the flow.
+    static_pa, total_pa
+        Flux-weighted pressures of each opening.
+    """
+
+    time_s: float
+    flux_m3_s: Float[np.ndarray, "opening"]
+    static_pa: Float[np.ndarray, "opening"]
+    total_pa: Float[np.ndarray, "opening"]
+
+    def loss_pa(self, inlet: Bool[np.ndarray, "opening"]) -> tuple[float, float]:
+        """Return static and total pressure loss, flux-weighted inlets minus outlets."""
+        weight = np.empty(len(inlet))
+        for side in (inlet, ~inlet):
+            flux = self.flux_m3_s[side]
+            usable = abs(flux.sum()) > 1e-3 * np.abs(flux).sum()
+            weight[side] = flux / flux.sum() if usable else 1 / len(flux)
+        signed = np.where(inlet, weight, -weight)
+        return (
+            float(signed @ np.nan_to_num(self.static_pa)),
+            float(signed @ np.nan_to_num(self.total_pa)),
+        )
+
+
+@dataclass(frozen=True)
+class Means:
+    """Hold the means of a stretch of samples; the parameters are those of `Sample`.
+
+    Parameters
+    ----------
+    loss_pa
+        Static and total pressure loss, flux-weighted inlets minus outlets.
+    scatter_pa
+        Standard deviation of the total loss in time.
+    """
+
+    flux_m3_s: Float[np.ndarray, "opening"]
+    static_pa: Float[np.ndarray, "opening"]
+    total_pa: Float[np.ndarray, "opening"]
+    loss_pa: tuple[float, float]
+    scatter_pa: float
+
+
+@dataclass(frozen=True)
+class State:
+    """Say how far a run has converged.
+
+    Parameters
+    ----------
+    change
+        Relative change of the total loss between the means of the last two windows.
+    imbalance
+        Relative difference of inflow, outflow and target.
+    stationary
+        Whether the flow is unsteady but its windows no longer drift.
+    """
+
+    change: float
+    imbalance: float
+    stationary: bool
+
+    def reached(self, tolerance: float) -> bool:
+        """Return whether the flow is steady within the tolerances."""
+        return self.change < tolerance and self.imbalance < MAX_IMBALANCE
+
+
+class History:
+    """Collect the samples of a run.
+
+    Parameters
+    ----------
+    inlet
+        Whether each opening is an inlet.
+    window_s
+        Length of an averaging window.
+    """
+
+    def __init__(self, inlet: Bool[np.ndarray, "opening"], window_s: float) -> None:
+        self._inlet = inlet
+        self._window_s = window_s
+        self._times: list[float] = []
+        self._samples: list[Sample] = []
+        self._losses: list[tuple[float, float]] = []
+
+    def append(self, sample: Sample) -> None:
+        """Add a sample; times increase."""
+        self._times.append(sample.time_s)
+        self._samples.append(sample)
+        self._losses.append(sample.loss_pa(self._inlet))
+
+    def window(self, age: int = 0) -> Means | None:
+        """Return the means of the window that ended `age` windows ago; None within the ramp."""
+        if not self._times:
+            return None
+        end = self._times[-1] - age * self._window_s
+        begin = end - self._window_s
+        if begin < RAMP_WINDOWS * self._window_s:
+            return None
+        first, last = bisect_right(self._times, begin), bisect_right(self._times, end)
+        return self._means(first, last) if last > first else None
+
+    def latest(self) -> Means:
+        """Return the means over the last window, however short the run was."""
+        return self.window() or self._means(len(self._times) - 1, len(self._times))
+
+    def _means(self, first: int, last: int) -> Means:
+        inside = self._samples[first:last]
+        losses = np.array(self._losses[first:last])
+        return Means(
+            np.mean([s.flux_m3_s for s in inside], axis=0),
+            np.mean([s.static_pa for s in inside], axis=0),
+            np.mean([s.total_pa for s in inside], axis=0),
+            (float(losses[:, 0].mean()), float(losses[:, 1].mean())),
+            float(losses[:, 1].std()),
+        )
+
+    def state(self, target_m3_s: float) -> State:
+        """Judge the run so far."""
+        later, earlier = self.window(0), self.window(1)
+        if later is None or earlier is None:
+            return State(np.inf, np.inf, stationary=False)
+        scale = max(abs(later.loss_pa[1]), 1e-12)
+        change = abs(later.loss_pa[1] - earlier.loss_pa[1]) / scale
+        inflow = float(later.flux_m3_s[self._inlet].sum())
+        outflow = float(later.flux_m3_s[~self._inlet].sum())
+        imbalance = max(abs(inflow - outflow), abs(outflow - target_m3_s)) / target_m3_s
+        unsteady = later.scatter_pa > _UNSTEADY_SCATTER * scale and imbalance < MAX_IMBALANCE
+        return State(change, imbalance, stationary=unsteady and self._is_stationary(scale))
+
+    def _is_stationary(self, scale: float) -> bool:
+        means = [self.window(age) for age in range(_STATIONARY_WINDOWS)]
+        losses = [m.loss_pa[1] for m in means if m is not None]
+        if len(losses) < _STATIONARY_WINDOWS:
+            return False
+        steps = np.sign(np.diff(losses))
+        drifting = bool(np.all(steps == steps[0]))
+        half = _STATIONARY_WINDOWS // 2
+        change = abs(np.mean(losses[:half]) - np.mean(losses[half:])) / scale
+        return not drifting and bool(change < _STATIONARY_CHANGE)

@@ -1,0 +1,287 @@
+"""Read from a DICOM header the few facts that may pass: geometry, acquisition and rescaling.
+
+This keep-list is the de-identification: whatever is not named here never enters the program.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pydicom
+from pydicom import config
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from pipeline.core.geometry import ORTHONORMAL_TOLERANCE, Triple
+from stages.ingest.sources import UNREADABLE, BoundedReader, Entry
+
+KEPT_TAGS = (
+    *("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ImageType"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PixelSpacing"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
+    *("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("ConvolutionKernel", "KVP", "BodyPartExamined", "ManufacturerModelName"),
+    *("AcquisitionNumber", "AcquisitionTime", "InstanceNumber", "BurnedInAnnotation"),
+)
+"""Everything that is read of a header. UIDs, numbers and times only group and order slices."""
+
+DAMAGED = (*UNREADABLE, BytesLengthException, InvalidDicomError)
+"""What pydicom raises on damaged files."""
+
+LARGEST_SLICE = 16384
+"""Pixels along an edge above which a header is taken to be damaged; CT has 256 to 4096."""
+_MAX_INFLATED = 2**30
+_TEXT_LENGTH = 64
+_DICM = b"DICM"
+_OLD_START = re.compile(rb"\x08\x00[\x00-\x2a]\x00", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """Hold the facts of one DICOM image.
+
+    Parameters
+    ----------
+    spacing_mm
+        Distance between rows and between columns.
+    position_mm, row_direction, column_direction
+        Centre of the first pixel, and the directions in which the column and the row index
+        grow, LPS.
+    order
+        Acquisition number, acquisition time and instance number: tells which of two images of
+        one place is the later.
+    trouble
+        Why this image cannot be a slice of a stack, or empty.
+    """
+
+    entry: Entry
+    series_uid: str
+    series_number: int | None
+    modality: str
+    image_type: tuple[str, ...]
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float]
+    position_mm: Triple
+    row_direction: Triple
+    column_direction: Triple
+    thickness_mm: float | None
+    kernel: str
+    kvp: float | None
+    body_part: str
+    model: str
+    order: tuple[float, float, float]
+    burnt_in: bool
+    trouble: str
+
+
+class NotDicomError(Exception):
+    """Say that a file is not a DICOM image, which is no fault of a scan."""
+
+
+def read_header(entry: Entry) -> SliceHeader:
+    """Read the kept facts of one file.
+
+    Raises
+    ------
+    NotDicomError
+        If the file is not DICOM, holds no image, or is too damaged to tell.
+    """
+    try:
+        with quiet_decoding():
+            return summarise(entry, read_dataset(entry, pixels=False))
+    except DAMAGED as error:
+        raise NotDicomError(entry.name) from error
+
+
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Keep pydicom from warning and logging: its sentences quote the values of patients' tags."""
+    mode, silent = config.settings.reading_validation_mode, config.logger.disabled
+    config.settings.reading_validation_mode, config.logger.disabled = config.IGNORE, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode, config.logger.disabled = mode, silent
+
+
+def read_dataset(entry: Entry, *, pixels: bool) -> FileDataset:
+    """Parse a file, only the kept tags unless the pixels are wanted."""
+    with entry.open() as file, quiet_decoding():
+        start = file.read(132)
+        if start[128:] != _DICM and not _OLD_START.match(start):
+            raise NotDicomError(entry.name)
+        file.seek(0)
+        source = _inflated(file, entry.size)
+        if pixels:
+            return pydicom.dcmread(source, force=True)
+        tags = [*KEPT_TAGS]
+        return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags, force=True)
+
+
+def _inflated(file: BoundedReader, size: int) -> BoundedReader:
+    """Refuse a deflated file that would unpack without bound; pydicom itself sets none."""
+    head = file.read(1024)
+    file.seek(0)
+    if DeflatedExplicitVRLittleEndian.encode() not in head:
+        return file
+    file.seek(140)
+    body = 144 + int.from_bytes(file.read(4), "little")
+    file.seek(0)
+    data = file.read(size)[body:]
+    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _MAX_INFLATED)) >= _MAX_INFLATED:
+        raise NotDicomError("deflated file unpacks to more than 1 GiB")
+    file.seek(0)
+    return file
+
+
+def summarise(entry: Entry, dataset: Dataset) -> SliceHeader:
+    """Take the kept facts out of a data set.
+
+    Raises
+    ------
+    NotDicomError
+        If it is no image.
+    """
+    if "Rows" not in dataset or "SOPClassUID" not in dataset:
+        raise NotDicomError(entry.name)
+    spacing = _numbers(dataset, "PixelSpacing", 2)
+    position = _numbers(dataset, "ImagePositionPatient", 3)
+    orientation = _numbers(dataset, "ImageOrientationPatient", 6)
+    row, column = _directions(orientation)
+    return SliceHeader(
+        entry=entry,
+        series_uid=_text(dataset, "SeriesInstanceUID"),
+        series_number=_integer(dataset, "SeriesNumber"),
+        modality=_text(dataset, "Modality").upper(),
+        image_type=tuple(part.upper() for part in _text(dataset, "ImageType").split("/") if part),
+        rows=_integer(dataset, "Rows") or 0,
+        columns=_integer(dataset, "Columns") or 0,
+        spacing_mm=(spacing[0], spacing[1]) if spacing else (0.0, 0.0),
+        position_mm=(position[0], position[1], position[2]) if position else (0.0, 0.0, 0.0),
+        row_direction=row,
+        column_direction=column,
+        thickness_mm=_number(dataset, "SliceThickness"),
+        kernel=_text(dataset, "ConvolutionKernel"),
+        kvp=_number(dataset, "KVP"),
+        body_part=_text(dataset, "BodyPartExamined").upper(),
+        model=_text(dataset, "ManufacturerModelName"),
+        order=(
+            _number(dataset, "AcquisitionNumber") or 0.0,
+            _number(dataset, "AcquisitionTime") or 0.0,
+            _number(dataset, "InstanceNumber") or 0.0,
+        ),
+        burnt_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
+        trouble=_trouble(entry, dataset, spacing, position, orientation),
+    )
+
+
+def _trouble(
+    entry: Entry,
+    dataset: Dataset,
+    spacing: Sequence[float],
+    position: Sequence[float],
+    orientation: Sequence[float],
+) -> str:
+    """Return the first reason why an image is no slice of a stack, or nothing."""
+    rows, columns = _integer(dataset, "Rows") or 0, _integer(dataset, "Columns") or 0
+    image_type = _text(dataset, "ImageType").upper()
+    modality = _text(dataset, "Modality").upper()
+    reasons = (
+        (modality != "CT", f"modality {modality or 'unknown'}, not CT"),
+        (
+            (_integer(dataset, "NumberOfFrames") or 1) > 1,
+            "multi-frame (enhanced) images, which are not supported; export one file per slice",
+        ),
+        ("LOCALIZER" in image_type or "SCOUT" in image_type, "a localizer"),
+        (
+            (_integer(dataset, "SamplesPerPixel") or 1) != 1,
+            "colour images (dose report or screen capture)",
+        ),
+        (not position or not orientation, "no position or orientation in the patient"),
+        (not spacing or min(spacing) <= 0, "no pixel spacing"),
+        (
+            bool(orientation) and not _orthonormal(orientation),
+            "an orientation that is not two orthogonal unit vectors",
+        ),
+        (
+            not (1 < rows <= LARGEST_SLICE and 1 < columns <= LARGEST_SLICE),
+            f"a claimed size of {rows} x {columns} pixels",
+        ),
+    )
+    found = next((sentence for holds, sentence in reasons if holds), "")
+    return found or _size_trouble(entry, dataset, rows * columns)
+
+
+def _size_trouble(entry: Entry, dataset: Dataset, pixels: int) -> str:
+    bits = _integer(dataset, "BitsAllocated") or 0
+    if bits not in (8, 16, 32):
+        return f"{bits} bits per pixel (supported: 8, 16, 32)"
+    meta = getattr(dataset, "file_meta", None)
+    syntax = UID(str(meta.get("TransferSyntaxUID", ""))) if meta is not None else UID("")
+    packed = syntax.is_transfer_syntax and (syntax.is_compressed or syntax.is_deflated)
+    if not packed and entry.size < pixels * bits // 8:
+        return "files that are cut short"
+    # A blank slice compresses about a thousandfold at the very best (deflate's bound is 1032).
+    if packed and entry.size * 2048 < pixels * bits // 8:
+        return "files far too small for the size they claim"
+    return ""
+
+
+def _directions(orientation: Sequence[float]) -> tuple[Triple, Triple]:
+    if not orientation or not _orthonormal(orientation):
+        return (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
+    row = np.array(orientation[:3]) / np.linalg.norm(orientation[:3])
+    column = np.array(orientation[3:]) - row * np.dot(row, orientation[3:])
+    column /= np.linalg.norm(column)
+    a, b, c = (float(v) for v in row)
+    d, e, f = (float(v) for v in column)
+    return (a, b, c), (d, e, f)
+
+
+def _orthonormal(orientation: Sequence[float]) -> bool:
+    pair = np.array(orientation).reshape(2, 3)
+    return bool(np.allclose(pair @ pair.T, np.eye(2), atol=10 * ORTHONORMAL_TOLERANCE))
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """Return a code string, printable ASCII only and short; several values joined by '/'."""
+    try:
+        value = dataset.get(keyword, "")
+    except DAMAGED:
+        return ""
+    parts = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+    joined = "/".join("" if part is None else str(part) for part in parts)
+    return "".join(c for c in joined if " " <= c <= "~")[:_TEXT_LENGTH].strip()
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    numbers = _numbers(dataset, keyword, 1)
+    return numbers[0] if numbers else None
+
+
+def _integer(dataset: Dataset, keyword: str) -> int | None:
+    number = _number(dataset, keyword)
+    return None if number is None else int(number)
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> list[float]:
+    """Return exactly `count` finite numbers, or none."""
+    try:
+        value = dataset.get(keyword)
+        several = isinstance(value, (list, tuple, pydicom.multival.MultiValue))
+        numbers = [float(v) for v in value] if several else [float(str(value))]
+    except DAMAGED:
+        return []
+    usable = len(numbers) == count and all(np.isfinite(v) and abs(v) < 1e9 for v in numbers)
+    return numbers if usable else []

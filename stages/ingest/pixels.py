@@ -1,0 +1,143 @@
+"""Turn the stored pixels of one DICOM image into Hounsfield units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from pydicom.dataset import Dataset
+
+from pipeline.core.errors import InputError
+from pipeline.core.units import PADDING_HU
+from stages.ingest.headers import DAMAGED, SliceHeader
+
+_BELOW_TISSUE_HU = -900.0
+_CORNERS = ([0, 0, -1, -1], [0, -1, 0, -1])
+
+
+@dataclass(frozen=True)
+class DecodedSlice:
+    """Hold one slice in HU, and how many pixels were padding or below the scale."""
+
+    values: Float[np.ndarray, "y x"]
+    padded: int
+    clipped: int
+
+
+def decode(header: SliceHeader, dataset: Dataset) -> DecodedSlice:
+    """Return one slice in HU: slope times stored value plus intercept (PS3.3, C.11.1.1.2).
+
+    Pixels with the padding value lie outside the reconstruction circle and become -1024 HU, as
+    does everything below: air is -1000 HU, and what lies below the scale is no measurement.
+
+    Raises
+    ------
+    InputError
+        If the pixels are missing, cut short, or do not decode to the size in the header.
+    """
+    name = header.entry.name
+    stored = _stored_pixels(header, dataset)
+    slope, intercept = rescaling(dataset)
+    padding = _padding_mask(dataset, stored)
+    values = stored.astype(np.float64) * slope + intercept
+    if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float32).max:
+        raise InputError(
+            f"{name}: rescales to values that are no numbers (slope {slope:g}, intercept "
+            f"{intercept:g}); export the series again.",
+            file=name,
+        )
+    values[padding] = PADDING_HU
+    below = values < PADDING_HU
+    values[below] = PADDING_HU
+    return DecodedSlice(
+        values.astype(np.float32), int(np.count_nonzero(padding)), int(np.count_nonzero(below))
+    )
+
+
+def rescaling(dataset: Dataset) -> tuple[float, float]:
+    """Return rescale slope and intercept; without them stored values are taken as HU."""
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    try:
+        pair = (
+            1.0 if slope is None else float(slope),
+            0.0 if intercept is None else float(intercept),
+        )
+    except DAMAGED as error:
+        raise InputError(
+            "A slice has an unreadable rescale slope or intercept; export the series again."
+        ) from error
+    if not np.isfinite(pair).all() or pair[0] == 0:
+        raise InputError(
+            f"A slice has rescale slope {pair[0]:g} and intercept {pair[1]:g}; needed are finite "
+            "numbers and a slope other than 0. Export the series again."
+        )
+    return pair
+
+
+def _stored_pixels(header: SliceHeader, dataset: Dataset) -> Shaped[np.ndarray, "y x"]:
+    name, shape = header.entry.name, (header.rows, header.columns)
+    data = dataset.get("PixelData")
+    if not data:
+        raise InputError(f"{name}: holds no pixels; export the series again.", file=name)
+    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    needed = header.rows * header.columns * int(dataset.BitsAllocated) // 8
+    if not compressed and len(data) < needed:
+        raise InputError(
+            f"{name}: is cut short: {len(data)} bytes of pixels (needed: {needed}). Copy or "
+            "export the series again.",
+            found=len(data),
+            needed=needed,
+        )
+    try:
+        with np.errstate(all="ignore"):
+            array = np.asarray(dataset.pixel_array)
+    except DAMAGED as error:
+        raise InputError(
+            f"{name}: its pixels cannot be decoded ({type(error).__name__}); the file is damaged "
+            "or its compression is not supported. Export the series uncompressed.",
+            file=name,
+        ) from error
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise InputError(
+            f"{name}: decodes to {array.shape} pixels (needed: {shape}); export it again.",
+            file=name,
+        )
+    return _without_overlay_bits(array, dataset)
+
+
+def _without_overlay_bits(
+    array: Shaped[np.ndarray, "y x"], dataset: Dataset
+) -> Shaped[np.ndarray, "y x"]:
+    """Drop what old scanners hide above the stored bits, and extend the sign."""
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.get("BitsStored", 0) or 0)
+    if not 0 < stored < allocated or int(dataset.get("HighBit", stored - 1)) != stored - 1:
+        return array
+    spare = array.dtype.type(array.dtype.itemsize * 8 - stored)
+    masked: Shaped[np.ndarray, "y x"] = (array << spare) >> spare
+    return masked
+
+
+def _padding_mask(
+    dataset: Dataset, stored: Shaped[np.ndarray, "y x"]
+) -> Shaped[np.ndarray, "y x"]:
+    try:
+        first = int(dataset.get("PixelPaddingValue"))
+        last = int(dataset.get("PixelPaddingRangeLimit", first))
+    except DAMAGED:
+        return np.zeros(stored.shape, dtype=bool)
+    # Explicit VR files often carry a negative padding value in an unsigned element (US): read it
+    # in the signedness of the pixels (PS3.3, C.7.5.1.1.2).
+    bits = 8 * stored.dtype.itemsize
+    signed = np.iinfo(stored.dtype).min < 0
+    first, last = (_wrapped(v, bits, signed=signed) for v in (first, last))
+    mask: Shaped[np.ndarray, "y x"] = (stored >= min(first, last)) & (stored <= max(first, last))
+    # Some writers declare 0 as padding where 0 is water: believe it only if a corner has it.
+    slope, intercept = rescaling(dataset)
+    is_air = max(first * slope, last * slope) + intercept <= _BELOW_TISSUE_HU
+    return mask if is_air or mask[_CORNERS].any() else np.zeros_like(mask)
+
+
+def _wrapped(value: int, bits: int, *, signed: bool) -> int:
+    wrapped = value % (1 << bits)
+    return wrapped - (1 << bits) if signed and wrapped >= 1 << (bits - 1) else wrapped

@@ -1,0 +1,145 @@
+"""Read a volume and its airway, write the surface; check surfaces of any origin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.artefacts import check_writable, publish, read_json, write_json
+from pipeline.core.errors import InputError
+from pipeline.core.planes import Plane, read_planes
+from pipeline.core.progress import Progress
+from pipeline.core.units import MM3_PER_ML
+from pipeline.core.volume import read_volume
+from stages.surface.build import AirwaySurface, build_surface
+from stages.surface.checks import check_patches
+from stages.surface.mesh import area_mm2, is_closed, volume_mm3
+from stages.surface.settings import SurfaceSettings
+from stages.surface.stl import read_stl, write_stl
+
+FORMAT = 1
+PATCHES = ("wall", "inlet", "outlet")
+
+
+def run(
+    volume: Path,
+    airway: Path,
+    output: Path,
+    settings: SurfaceSettings,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Make the surface of an airway.
+
+    Parameters
+    ----------
+    volume
+        CT volume, HU.
+    airway
+        Its airway folder.
+    output
+        SURFACE_DIR to make.
+    settings
+        Isolevel, spacing, smoothing.
+    overwrite
+        Replace the output.
+
+    Raises
+    ------
+    InputError
+        If the airway is not patent or an input is unusable.
+    """
+    check_writable(output, overwrite=overwrite)
+    record = read_json(airway / "airway.json")
+    planes = _open_planes(airway, record)
+    image, region = read_volume(volume), read_volume(airway / "region.nii.gz")
+    with Progress("surface", 1, "surfaces") as progress:
+        surface = build_surface(image, region, planes, settings)
+        progress.advance()
+    with publish(
+        output,
+        kind="surface",
+        stage="surface",
+        settings=settings,
+        inputs=[volume, airway],
+        overwrite=overwrite,
+        folder=True,
+    ) as pending:
+        _write(pending.path, surface, record)
+
+
+def _open_planes(airway: Path, record: dict[str, Any]) -> dict[str, Plane]:
+    if not record.get("patent", False):
+        reason = record.get("reason") or "The airway is not patent."
+        place = record.get("place_mm")
+        where = f" Place (x, y, z): {place} mm." if place else ""
+        raise InputError(f"{airway.name}: no surface can be made. {reason}{where}", place_mm=place)
+    known = read_planes(airway / "planes.json")
+    sides = record.get("sides", {})
+    wanted = [f"nostril-{side}" for side in ("left", "right") if sides.get(side, {}).get("patent")]
+    missing = [name for name in [*wanted, "pharynx"] if name not in known]
+    if missing or not wanted:
+        raise InputError(
+            f"{airway.name}: planes.json lacks {missing or 'a nostril'}; run 'ct2flow airway' again."
+        )
+    return {name: known[name] for name in [*wanted, "pharynx"]}
+
+
+def _write(folder: Path, surface: AirwaySurface, record: dict[str, Any]) -> None:
+    whole = surface.whole
+    write_stl(folder / "wall.stl", surface.wall)
+    for name, mesh in surface.caps.items():
+        write_stl(folder / f"{name}.stl", mesh)
+    write_stl(folder / "airway.stl", whole)
+    minimal = {
+        side: facts["minimal_area_mm2"]
+        for side, facts in record.get("sides", {}).items()
+        if facts.get("minimal_area_mm2") is not None
+    }
+    content = {
+        "format": FORMAT,
+        "volume_ml": round(volume_mm3(whole) / MM3_PER_ML, 5),
+        "area_mm2": round(area_mm2(whole), 3),
+        "wall_area_mm2": round(area_mm2(surface.wall), 3),
+        "openings": {name: _opening(surface, name) for name in surface.caps},
+        "minimal_area_mm2": minimal,
+        "watertight": is_closed(whole),
+        "triangles": len(whole.faces),
+        "smoothing_volume_change_percent": round(surface.volume_change_percent, 4),
+    }
+    write_json(folder / "surface.json", content)
+
+
+def _opening(surface: AirwaySurface, name: str) -> dict[str, Any]:
+    plane, mesh = surface.openings[name].plane, surface.caps[name]
+    corners = mesh.points[mesh.faces]
+    areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    centre = (corners.mean(axis=1) * areas[:, None]).sum(axis=0) / areas.sum()
+    return {
+        "area_mm2": round(float(areas.sum()), 3),
+        "centre_mm": [round(float(v), 4) for v in centre],
+        "normal": list(plane.normal),
+    }
+
+
+def check(folder: Path) -> None:
+    """Write one line per finding about a SURFACE_DIR to stdout.
+
+    Raises
+    ------
+    InputError
+        If no flow can be computed in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder.name}: is no folder; needed is one with wall.stl, inlet*.stl, outlet*.stl.")
+    paths = sorted(p for kind in PATCHES for p in folder.glob(f"{kind}*.stl"))
+    findings = check_patches({path.stem: read_stl(path) for path in paths})
+    for finding in findings:
+        word = "unusable" if finding.is_fatal else "note"
+        sys.stdout.write(f"{word}: {finding.sentence}\n")
+    fatal = [finding.sentence for finding in findings if finding.is_fatal]
+    if fatal:
+        raise InputError(f"{folder.name}: {len(fatal)} finding(s) make it unusable: {fatal[0]}.")
