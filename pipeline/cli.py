@@ -65,9 +65,7 @@ def exit_code(arguments: Sequence[str]) -> int:
     """Run the command line and return 0, 2, 3, 4 or 130; an unknown exception is our bug."""
     _log_to_stderr()
     try:
-        app.meta(
-            list(arguments), exit_on_error=False, print_error=False, result_action="return_none"
-        )
+        dispatch(arguments)
     except Ct2FlowError as error:
         return _fail(error.exit_code, str(error))
     except (CycloptsError, ValidationError) as error:
@@ -83,6 +81,11 @@ def exit_code(arguments: Sequence[str]) -> int:
             raise
         return _fail(3, f"{error.filename or 'file'}: {error.strerror}; check the path and disc.")
     return 0
+
+
+def dispatch(arguments: Sequence[str]) -> None:
+    """Parse the arguments and run their command; failures are raised."""
+    app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_none")
 
 
 def _fail(code: int, sentence: str) -> int:

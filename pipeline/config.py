@@ -21,7 +21,8 @@ from stages.triplets.settings import TripletsSettings
 from pipeline.core.errors import UsageError
 
 SHIPPED = "shipped"
-TRAIN = "train"
+MODEL_NAMES = (SHIPPED, "train", "linear", "spline", "histospline")
+"""What `model.source` may be besides the path of a MODEL_DIR."""
 _ROOT = Path(__file__).resolve().parent
 CaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
@@ -44,8 +45,8 @@ class ModelChoice(_Strict):
 
     source: str = Field(
         SHIPPED,
-        description="'shipped' (the weights in the package), 'train' (train on `manifest` first) "
-        "or the path of a MODEL_DIR.",
+        description="'shipped' (the weights in the package), 'train' (train on `manifest` first), "
+        "the path of a MODEL_DIR, or a training-free method (linear, spline, histospline).",
     )
     manifest: str = Field(
         "phantoms.csv",

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from pipeline.config import (
+    MODEL_NAMES,
     WorkflowConfig,
     dump_config,
     load_experiment,
@@ -104,7 +105,7 @@ def _prepared(source: Path, output: Path, changes: Mapping[str, Any], case: str)
     source = source.parent if source.name.upper() == "DICOMDIR" else source
     link = Path("input") / (case + _known_suffix(source))
     entry = {"cases": {case: {"input": str(link), "fingerprint": fingerprint(source)}}}
-    config = WorkflowConfig.model_validate(merge(changes, entry))
+    config = _with_absolute_paths(WorkflowConfig.model_validate(merge(changes, entry)))
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -237,6 +238,22 @@ def _link_input(link: Path, source: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(target)
+
+
+def _with_absolute_paths(config: WorkflowConfig) -> WorkflowConfig:
+    """Make the user's paths absolute: the workflow runs in the output folder."""
+    model = config.model
+    changes: dict[str, str] = {"data_root": str(Path(model.data_root).resolve())}
+    if model.source not in MODEL_NAMES:
+        if not (Path(model.source) / "model.json").is_file():
+            raise UsageError(
+                f"model.source {model.source}: is no MODEL_DIR (it holds no model.json); give one, "
+                f"or one of {', '.join(MODEL_NAMES)}."
+            )
+        changes["source"] = str(Path(model.source).resolve())
+    if not (share_folder("data_manifests") / model.manifest).is_file():
+        changes["manifest"] = str(Path(model.manifest).resolve())
+    return config.model_copy(update={"model": model.model_copy(update=changes)})
 
 
 def _known_suffix(source: Path) -> str:

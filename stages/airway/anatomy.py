@@ -11,7 +11,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.geometry import Triple, VoxelGrid
 from pipeline.core.planes import Plane
 from pipeline.core.volume import Volume
-from stages.airway.head import Head, look_at_head
+from stages.airway.head import BALL_MM, Head, distance_mm, look_at_head
 from stages.airway.lumen import (
     Openings,
     flood,
@@ -168,11 +168,12 @@ def check_planes(planes: dict[str, Plane]) -> None:
 def reconstruct(image: Image, tracing: Tracing, settings: AirwaySettings) -> Airway:
     """Build lumen, region and measures between known sections."""
     ends = openings(image, tracing.sections, image.air)
-    found = flood(image.air & ~image.outside, ends)
+    inner = _inner_air(image, ends)
+    found = flood(inner, ends)
     if found.any():
         image = image.around(found | ends.all, AROUND_LUMEN_MM)
         ends = openings(image, tracing.sections, image.air)
-    whole = flood(image.air & ~image.outside, ends)
+    whole = flood(_inner_air(image, ends), ends)
     kept = whole
     if settings.cut_sinuses and whole.any():
         kept = prune(
@@ -186,6 +187,17 @@ def reconstruct(image: Image, tracing: Tracing, settings: AirwaySettings) -> Air
     planes = {name: _plane(name, section) for name, section in tracing.sections.items()}
     sinus = volume_ml(whole & ~kept, image.spacing_mm)
     return _measured(image, ends, kept, image.air, space, planes, tracing.obstacles, sinus)
+
+
+def _inner_air(image: Image, ends: Openings) -> Bool[np.ndarray, "z y x"]:
+    """Return the air in which the lumen is sought.
+
+    The outside's coarse outline may reach into a wide vestibule, so that it is taken out only if the plugs
+    at the planes do not hold the outer air back.
+    """
+    free = distance_mm(image.outside, image.spacing_mm) > BALL_MM
+    leaks = bool((flood(image.air, ends) & free).any())
+    return image.air & ~image.outside if leaks else image.air
 
 
 def _measured(

@@ -69,7 +69,8 @@ def look_at_head(volume: Volume) -> Head | None:
     if min(hu.shape) < 3:
         return None
     grid = VoxelGrid(_shape(hu), (spacing, spacing, spacing), triple(origin))
-    tissue = largest_component(ndimage.binary_opening(hu > TISSUE_HU))
+    # No opening here: the wings of the nose are one or two voxels thick.
+    tissue = largest_component(hu > TISSUE_HU)
     if float(tissue.sum()) * grid.voxel_volume_mm3 < MINIMAL_HEAD_MM3:
         return None
     outside = outside_air(tissue, spacing)

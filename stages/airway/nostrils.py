@@ -13,8 +13,8 @@ REACH_MM = 16.0
 AREA_MM2 = (12.0, 450.0)
 """Plausible areas of a nostril: adults 60 to 250 mm2, children and splayed noses beyond."""
 
-SEARCH_MM = 25.0
-"""How far behind the skin's hull the nostril is sought."""
+SEARCH_MM = 35.0
+"""How far from its start, some 9 mm outside the skin's hull, the nostril is sought along a way."""
 
 SETBACK_MM = 0.8
 """The plane moves inwards by this much from the last enclosed position, so that it is enclosed in variants

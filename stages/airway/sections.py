@@ -16,6 +16,10 @@ STEP_MM = 0.5
 """Distance of the samples in a plane: below a voxel of the head scans met."""
 
 
+BEYOND_HU = -3000.0
+"""Value of samples beyond the image: air that no wall encloses."""
+
+
 @dataclass(frozen=True)
 class Image:
     """Hold the upright image in which sections are cut.
@@ -132,13 +136,13 @@ def cut(image: Image, centre_mm: Vector, normal: Vector, *, reach_mm: float) -> 
     offsets = np.arange(-count, count + 1) * STEP_MM
     points = centre_mm + offsets[:, None, None] * u + offsets[None, :, None] * v
     index = np.moveaxis(image.grid.to_index(points), -1, 0)
-    values = ndimage.map_coordinates(image.hu, index, order=1, mode="constant", cval=-2000.0)
+    values = ndimage.map_coordinates(image.hu, index, order=1, mode="constant", cval=BEYOND_HU)
     rim = np.hypot(offsets[:, None], offsets[None, :]) > reach_mm - STEP_MM
     part = _connected(values < image.isolevel_hu, count)
-    outside = ndimage.map_coordinates(image.outside.view(np.uint8), index, order=0)
-    leaks = part & (rim | (outside > 0) | (values == -2000.0))
+    leaks = part & (rim | (values == BEYOND_HU))
     enclosed = bool(part.any()) and not bool(leaks.any())
-    return Section(centre_mm, normal, part & (offsets[:, None] ** 2 + offsets**2 <= reach_mm**2), enclosed)
+    within = np.hypot(offsets[:, None], offsets[None, :]) <= reach_mm
+    return Section(centre_mm, normal, part & within, enclosed)
 
 
 def _connected(air: Bool[np.ndarray, "u v"], centre: int) -> Bool[np.ndarray, "u v"]:

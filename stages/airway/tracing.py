@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from pipeline.core.geometry import Triple, VoxelGrid
-from stages.airway.head import Head, distance_mm
+from stages.airway.head import BALL_MM, Head, distance_mm
 from stages.airway.nostrils import find_nostril
 from stages.airway.pharynx import find_pharynx, find_source
 from stages.airway.resampling import block_mean, triple
@@ -21,8 +21,14 @@ SIDES = ("left", "right")
 NEAR_TIP_MM = 26.0
 """Nostrils lie within this distance of the nose tip (about 20 mm); the mouth is farther (30 mm or more)."""
 
-SKIN_DEPTH_MM = 4.0
-"""Routes may run this deep through the air outside."""
+FREE_MM = BALL_MM
+"""Ways start where the air outside is this wide: no such place is in a nostril."""
+
+SHELL_MM = 3.0
+"""Ways may run this much deeper through the air outside, and no farther."""
+
+TRIES = 4
+"""Number of ways that are looked at: two nostrils, the mouth and one to spare."""
 
 SMOOTHING_MM = 2.0
 """Standard deviation of the Gaussian along a centre line."""
@@ -97,11 +103,11 @@ Way = tuple[Section, Float[np.ndarray, "point 3"], Float[np.ndarray, "point 3"]]
 def _open_ways(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> list[Way]:
     """Find up to two ways through air, each leaving by a nostril of its own."""
     air = image.air
-    deep = distance_mm(image.outside, image.spacing_mm) > SKIN_DEPTH_MM
-    cost = travel_cost(air, ~air | deep, image.spacing_mm)
-    ends = image.outside & air & near(image.grid, tip_mm, NEAR_TIP_MM)
+    depth = distance_mm(image.outside, image.spacing_mm)
+    cost = travel_cost(air, ~air | (depth > FREE_MM + SHELL_MM), image.spacing_mm)
+    ends = air & (depth > FREE_MM) & near(image.grid, tip_mm, NEAR_TIP_MM + FREE_MM + SHELL_MM)
     ways: list[Way] = []
-    while len(ways) < 2:
+    for _ in range(TRIES):
         route = find_route(cost, air, source, ends)
         if route is None:
             break
@@ -113,9 +119,10 @@ def _open_ways(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> li
         nostril = find_nostril(image, line, tangent)
         if nostril is None:
             break
-        ways.append((nostril, line, tangent))
+        if np.linalg.norm(nostril.centroid_mm - np.array(tip_mm)) < NEAR_TIP_MM:
+            ways.append((nostril, line, tangent))
         cost[_plug(image.grid, nostril)] = -1.0
-    return ways
+    return ways[:2]
 
 
 def _plug(grid: VoxelGrid, section: Section) -> Bool[np.ndarray, "z y x"]:
@@ -171,7 +178,7 @@ def _closed_side(
     left = np.array(head.left)
     offset = section.centroid_mm - np.array(tip_mm)
     mirrored = triple(section.centroid_mm - 2 * float(offset @ left) * left)
-    ends = image.outside & near(image.grid, mirrored, SKIN_DEPTH_MM * 2)
+    ends = image.outside & near(image.grid, mirrored, FREE_MM)
     route = _route_through_tissue(image, source, ends, _plug(image.grid, section))
     place = mirrored if route is None else _middle(*route)
     reason = f"The {other} side is blocked: no air leads from its nostril to the pharynx."
@@ -190,7 +197,7 @@ def _route_through_tissue(
     """Return the points of the cheapest way, at half resolution, and which of them are tissue."""
     hu = block_mean(np.where(image.air, -1000.0, 0.0).astype(np.float32), 2)
     cut_ends = _half(ends)
-    deep = distance_mm(_half(image.outside), 2 * image.spacing_mm) > SKIN_DEPTH_MM
+    deep = distance_mm(_half(image.outside), 2 * image.spacing_mm) > FREE_MM
     forbidden = deep if plug is None else deep | _half(plug)
     air = hu < -500.0
     cost = travel_cost(air, forbidden, 2 * image.spacing_mm)

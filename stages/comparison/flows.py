@@ -1,10 +1,4 @@
-"""Deviations of pressure losses from a baseline, with the discretisation error that they carry.
-
-References
-----------
-.. [1] Roache (1994), J. Fluids Eng. 116, 405, doi:10.1115/1.2910291: the grid convergence index.
-.. [2] Celik, Ghia, Roache & Freitas (2008), J. Fluids Eng. 130, 078001, doi:10.1115/1.2960953.
-"""
+"""Deviations of pressure losses from a baseline, with the discretisation error that they carry."""
 
 from __future__ import annotations
 
@@ -13,144 +7,170 @@ from typing import Any
 
 import numpy as np
 
-ASSUMED_ORDER = 1.0
-"""Order assumed where two lattices cannot show it: the lowest that still converges."""
+from stages.comparison.flow_record import FlowRecord
+from stages.comparison.lattices import lattice_error
+
+Flows = Mapping[str, FlowRecord]
+CoarseFlows = Mapping[str, Sequence[FlowRecord]]
+NO_ERROR: Mapping[str, Any] = {
+    "discretisation_percent": None,
+    "discretisation_method": None,
+    "observed_order": None,
+    "coarse_spacing_mm": None,
+    "coarse_total_pa": None,
+    "deviation_coarse_percent": None,
+    "deviation_error_percent": None,
+    "resolved": None,
+}
 
 
-def deviation_percent(value: float, baseline: float) -> float:
-    """Return (value - baseline) / baseline in percent."""
-    return 100.0 * (value - baseline) / baseline
+def deviation_percent(value: float, baseline: float) -> float | None:
+    """Return (value - baseline) / |baseline| in percent, signed; None for a baseline of zero."""
+    return None if baseline == 0 else 100.0 * (value - baseline) / abs(baseline)
 
 
-def discretisation_percent(
-    fine: float, coarse: float, spacing_ratio: float, *, order: float = ASSUMED_ORDER
-) -> float:
-    """Return the estimated error of the fine value, percent, from two lattices (Richardson).
-
-    Parameters
-    ----------
-    fine, coarse
-        The same quantity on the fine and on the coarse lattice.
-    spacing_ratio
-        Coarse over fine spacing, above 1.
-    order
-        Assumed order of convergence.
-
-    Raises
-    ------
-    ValueError
-        If the ratio is not above 1.
-
-    Notes
-    -----
-    |coarse - fine| / (r^p - 1) / |fine|. With p = 1 and r = 1.4 this is 2.5 times the observed
-    change, close to Roache's safety factor of 3 on a second-order estimate, 3 / (r^2 - 1) = 3.1
-    [1]_.
-    """
-    if spacing_ratio <= 1:
-        raise ValueError("the coarse spacing must be larger than the fine one")
-    return float(100.0 * abs(coarse - fine) / (spacing_ratio**order - 1.0) / abs(fine))
-
-
-def path_measures(flow: Mapping[str, Any]) -> dict[str, Any]:
-    """Return per opening its flow rate and, per inlet, the resistance to the outlets, Pa s/ml."""
-    openings = flow["openings"]
-    outlets = [o for name, o in openings.items() if name.startswith("outlet")]
-    flux = sum(o["flow_rate_ml_s"] for o in outlets) or 1.0
-    outlet_total = sum(o["flow_rate_ml_s"] * o["total_pressure_pa"] for o in outlets) / flux
-    paths = {}
-    for name, opening in openings.items():
-        if not name.startswith("inlet"):
-            continue
-        rate = opening["flow_rate_ml_s"]
-        loss = opening["total_pressure_pa"] - outlet_total
-        paths[name.removeprefix("inlet").lstrip("-") or name] = {
-            "flow_rate_ml_s": rate,
-            "resistance_pa_s_ml": loss / rate if rate > 0 else None,
-        }
-    return paths
-
-
-def compare_flows(
-    flows: Mapping[str, Mapping[str, Any]],
-    baseline: str,
-    coarse: Mapping[str, Mapping[str, Any]],
-) -> dict[str, dict[str, Any]]:
+def compare_flows(flows: Flows, baseline: str, coarse: CoarseFlows) -> dict[str, dict[str, Any]]:
     """Compare every flow with the baseline.
 
     Parameters
     ----------
     flows
-        flow.json by variant name.
+        Flows by variant.
     baseline
         Name of the baseline among them.
     coarse
-        The same variants on a coarser lattice; may be empty.
+        The same variants on coarser lattices, the least coarse first; may be empty.
 
     Returns
     -------
     dict
-        By variant: losses, deviation, discretisation error, whether the deviation is resolved.
+        By variant: losses, Pa, flow rates, ml/s, and resistances, Pa s/ml, per side; deviation from
+        the baseline and discretisation error, percent; whether the deviation is resolved.
     """
-    return {name: _one(name, flows, baseline, coarse) for name in flows}
+    entries = {name: _losses(flow, flows[baseline]) for name, flow in flows.items()}
+    for name, entry in entries.items():
+        entry |= _lattice_errors(name, flows, coarse)
+    for name, entry in entries.items():
+        entry |= _deviation_error(name, flows, baseline, coarse)
+        entry["resolved"] = None if name == baseline else _is_resolved(entry, entries[baseline])
+    return entries
 
 
-def _one(
-    name: str,
-    flows: Mapping[str, Mapping[str, Any]],
-    baseline: str,
-    coarse: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    flow, reference = flows[name], flows[baseline]
-    paths = path_measures(flow)
-    total = flow["pressure_loss"]["total_pa"]
-    entry: dict[str, Any] = {
-        "static_pa": flow["pressure_loss"]["static_pa"],
-        "total_pa": total,
-        "deviation_from_hr_percent": deviation_percent(
-            total, reference["pressure_loss"]["total_pa"]
-        ),
-        "discretisation_percent": None,
-        "deviation_coarse_percent": None,
-        "deviation_error_percent": None,
-        "resolved": None,
-        "paths": paths,
-        "resistance_pa_s_ml": total / sum(p["flow_rate_ml_s"] for p in paths.values()),
-        "peak_velocity_m_s": flow["numbers"].get("peak_velocity_m_s"),
-        "spacing_mm": flow["lattice"]["spacing_mm"],
-        "converged": flow["convergence"]["reached"],
-        "pressure_loss_std_pa": flow["convergence"].get("pressure_loss_std_pa"),
-    }
-    if name in coarse and baseline in coarse:
-        entry |= _lattice_error(name, flows, baseline, coarse)
-    return entry
-
-
-def _lattice_error(
-    name: str,
-    flows: Mapping[str, Mapping[str, Any]],
-    baseline: str,
-    coarse: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    ratio = coarse[name]["lattice"]["spacing_mm"] / flows[name]["lattice"]["spacing_mm"]
-    fine, rough = (f[name]["pressure_loss"]["total_pa"] for f in (flows, coarse))
-    base_fine, base_rough = (f[baseline]["pressure_loss"]["total_pa"] for f in (flows, coarse))
-    error = discretisation_percent(fine, rough, ratio)
-    deviation = deviation_percent(fine, base_fine)
-    deviation_rough = deviation_percent(rough, base_rough)
-    deviation_error = abs(deviation_rough - deviation) / (ratio**ASSUMED_ORDER - 1.0)
+def _losses(flow: FlowRecord, baseline: FlowRecord) -> dict[str, Any]:
+    total = flow.pressure_loss.total_pa
+    flux = sum(opening.flow_rate_ml_s for opening in flow.inlets.values())
     return {
-        "coarse_spacing_mm": coarse[name]["lattice"]["spacing_mm"],
-        "coarse_total_pa": rough,
-        "discretisation_percent": error,
-        "deviation_coarse_percent": deviation_rough,
-        "deviation_error_percent": deviation_error,
-        "resolved": None if name == baseline else abs(deviation) > max(error, deviation_error),
+        "static_pa": flow.pressure_loss.static_pa,
+        "total_pa": total,
+        "deviation_from_hr_percent": deviation_percent(total, baseline.pressure_loss.total_pa),
+        "static_deviation_from_hr_percent": deviation_percent(
+            flow.pressure_loss.static_pa, baseline.pressure_loss.static_pa
+        ),
+        "paths": path_measures(flow, baseline),
+        "resistance_pa_s_ml": total / flux if flux > 0 else None,
+        "peak_velocity_m_s": flow.numbers.peak_velocity_m_s,
+        "spacing_mm": flow.lattice.spacing_mm,
+        "converged": flow.convergence.reached,
+        "pressure_loss_std_pa": flow.convergence.pressure_loss_std_pa,
+        **NO_ERROR,
     }
+
+
+def path_measures(flow: FlowRecord, baseline: FlowRecord) -> dict[str, dict[str, float | None]]:
+    """Return flow rate, ml/s, and resistance, Pa s/ml, of each inlet's path to the outlets.
+
+    A side without inflow has no resistance. Deviations are from the same side of the baseline.
+    """
+    paths: dict[str, dict[str, float | None]] = {}
+    for side, opening in flow.inlets.items():
+        same = baseline.inlets.get(side)
+        own = _resistance(flow, side)
+        reference = None if same is None else _resistance(baseline, side)
+        paths[side] = {
+            "flow_rate_ml_s": opening.flow_rate_ml_s,
+            "resistance_pa_s_ml": own,
+            "flow_rate_deviation_percent": None
+            if same is None
+            else deviation_percent(opening.flow_rate_ml_s, same.flow_rate_ml_s),
+            "resistance_deviation_percent": None
+            if own is None or reference is None
+            else deviation_percent(own, reference),
+        }
+    return paths
+
+
+def _resistance(flow: FlowRecord, side: str) -> float | None:
+    opening = flow.inlets[side]
+    if opening.flow_rate_ml_s <= 0:
+        return None
+    return (opening.total_pressure_pa - flow.outlet_total_pressure_pa) / opening.flow_rate_ml_s
+
+
+def _lattice_errors(name: str, flows: Flows, coarse: CoarseFlows) -> dict[str, Any]:
+    rough = coarse.get(name, ())
+    if not rough:
+        return {}
+    ladder = [flows[name], *rough]
+    values = [flow.pressure_loss.total_pa for flow in ladder]
+    found = lattice_error([flow.lattice.spacing_mm for flow in ladder], values)
+    return {
+        "discretisation_percent": 100.0 * found.error / abs(values[0]) if values[0] else None,
+        "discretisation_method": found.method,
+        "observed_order": found.order if found.method == "observed order" else None,
+        "coarse_spacing_mm": rough[0].lattice.spacing_mm,
+        "coarse_total_pa": values[1],
+        "coarse_converged": all(flow.convergence.reached for flow in rough),
+    }
+
+
+def _deviation_error(
+    name: str, flows: Flows, baseline: str, coarse: CoarseFlows
+) -> dict[str, float | None]:
+    """Return the deviation on the coarser lattice and the error of the deviation itself.
+
+    Errors that both flows share cancel in the deviation, so that it may be known better, or, when
+    passages close at different spacings, worse than the losses.
+    """
+    own, reference = coarse.get(name, ()), coarse.get(baseline, ())
+    ladder = [(flows[name], flows[baseline]), *zip(own, reference, strict=False)]
+    pairs = [
+        (a.lattice.spacing_mm, deviation_percent(a.pressure_loss.total_pa, b.pressure_loss.total_pa))
+        for a, b in ladder
+        if a.lattice.spacing_mm == b.lattice.spacing_mm
+    ]
+    known = [(spacing, value) for spacing, value in pairs if value is not None]
+    if len(known) < 2:
+        return {}
+    found = lattice_error([spacing for spacing, _ in known], [value for _, value in known])
+    return {"deviation_coarse_percent": known[1][1], "deviation_error_percent": found.error}
+
+
+def _is_resolved(entry: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool | None:
+    """Say whether the deviation exceeds every error that it carries; None if none is known."""
+    errors = (
+        entry["discretisation_percent"],
+        baseline["discretisation_percent"],
+        entry["deviation_error_percent"],
+    )
+    deviation = entry["deviation_from_hr_percent"]
+    if deviation is None or any(error is None for error in errors):
+        return None
+    return bool(abs(deviation) > max(errors))
 
 
 def mean_absolute_deviation(deviations_percent: Sequence[float]) -> dict[str, float | int | None]:
-    """Return the mean and standard deviation of |deviation| over cases, with their number."""
+    """Return the mean and the sample standard deviation of |deviation| over cases, percent.
+
+    The measure that the reference study compares methods by; n stands beside it, and one
+    case has no spread.
+
+    Raises
+    ------
+    ValueError
+        If there is no case.
+    """
     values = np.abs(np.asarray(deviations_percent, dtype=np.float64))
+    if len(values) == 0:
+        raise ValueError("a mean over cases needs at least one case")
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
     return {"mean_percent": float(values.mean()), "std_percent": spread, "cases": len(values)}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 FULL_RANGE_HU = (-1024.0, 3071.0)
@@ -55,50 +54,6 @@ def ssim(reference: Float[np.ndarray, "z y x"], restored: Float[np.ndarray, "z y
         for a, b in zip(reference, restored, strict=True)
     ]
     return float(np.mean(values))
-
-
-def wall_band(
-    reference: Float[np.ndarray, "z y x"],
-    spacing_mm: tuple[float, float, float],
-    *,
-    isolevel_hu: float,
-    width_mm: float,
-    lumen: Bool[np.ndarray, "z y x"] | None = None,
-) -> Bool[np.ndarray, "z y x"]:
-    """Return the voxels within a distance of the airway's wall in the reference.
-
-    Parameters
-    ----------
-    reference
-        Thin-slice volume, HU.
-    spacing_mm
-        Distance of voxels along z, y, x.
-    isolevel_hu
-        Grey value of the wall.
-    width_mm
-        Largest distance from the wall.
-    lumen
-        The airway's lumen; without it every wall between air and tissue counts.
-    """
-    air = reference < isolevel_hu if lumen is None else lumen
-    if not air.any() or air.all():
-        return np.zeros_like(air)
-    box = _box_around(air, [int(np.ceil(width_mm / s)) + 2 for s in spacing_mm])
-    inner = air[box]
-    outside = ndimage.distance_transform_edt(~inner, sampling=spacing_mm)
-    inside = ndimage.distance_transform_edt(inner, sampling=spacing_mm)
-    half = 0.5 * min(spacing_mm)
-    band = np.zeros_like(air)
-    band[box] = np.where(inner, inside, outside) - half <= width_mm
-    return band
-
-
-def _box_around(mask: Bool[np.ndarray, "z y x"], margin: list[int]) -> tuple[slice, ...]:
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(
-        slice(max(part.start - extra, 0), min(part.stop + extra, size))
-        for part, extra, size in zip(found, margin, mask.shape, strict=True)
-    )
 
 
 def image_errors(

@@ -83,6 +83,10 @@ class FlowResult:
         Length of the run.
     mach_max
         Largest velocity over the lattice's speed of sound at the end.
+    window_s
+        Length of the averaging window.
+    bytes_per_cell
+        Memory that the engine moves in one update of one cell.
     """
 
     scales: Scales
@@ -95,6 +99,8 @@ class FlowResult:
     steps: int
     time_s: float
     mach_max: float
+    window_s: float
+    bytes_per_cell: int
 
 
 class Simulation:
@@ -197,6 +203,7 @@ class Simulation:
     def _surface(self, link: Int[np.ndarray, "link"], curvature=1.0) -> WallLinks:
         lattice = self._lattice
         import os
+        lb = lattice.link_behind(link)
         e=int(os.environ.get("BLK","8"))
         if curvature==0.: e=10**6
         bl = lattice.cells // e
@@ -208,7 +215,8 @@ class Simulation:
             lattice.link_distance[link],
             lattice.neighbour,
             block=block,
-            distance_behind=lattice.distance_behind(link),
+            distance_behind=np.where(lb >= 0, lattice.link_distance[lb], 1.0),
+            curved=(lb < 0) | (lattice.link_patch[lb] == 0),
             relaxation_time=self._scales.relaxation_time,
             curvature=curvature,
         )
@@ -351,4 +359,6 @@ class Simulation:
             steps=self._step,
             time_s=self._time_s,
             mach_max=self._peak_lu / np.sqrt(SOUND_SPEED_SQUARED_LU),
+            window_s=self._window_s,
+            bytes_per_cell=self._engine.bytes_per_cell,
         )

@@ -71,17 +71,14 @@ class SparseLattice:
         """Return the numbers of the links that end at a patch."""
         return np.flatnonzero(self.link_patch == self.names.index(name))
 
-    def distance_behind(
-        self, link: Int[np.ndarray, "wall"]
-    ) -> Float[np.ndarray, "wall"]:
-        """Return for some links how far the surface lies in the opposite direction, else 1."""
+    def link_behind(self, link: Int[np.ndarray, "wall"]) -> Int[np.ndarray, "wall"]:
+        """Return for some links the link of the same cell in the opposite direction, or -1."""
         number = len(self.cells)
         keys = self.link_direction.astype(np.int64) * number + self.link_cell
         order = np.argsort(keys)
         wanted = OPPOSITE[self.link_direction[link]] * number + self.link_cell[link]
-        place = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
-        found = order[place]
-        return np.where(keys[found] == wanted, self.link_distance[found], 1.0)
+        found = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
+        return np.where(keys[found] == wanted, found, -1)
 
     def dense_index(self) -> Int[np.ndarray, "x y z"]:
         """Return the number of the fluid cell at each place of the box, -1 elsewhere."""
@@ -137,42 +134,82 @@ def _inside(
     return np.bitwise_xor.accumulate(crossings, axis=0).astype(bool)
 
 
-@numba.njit(cache=True)
-def _edge_side(ay, az, by, bz, y, z):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Return the sign of (y, z) beside the edge a-b, the same bits whichever way it is given."""
-    if (ay, az) > (by, bz):
-        return -((ay - by) * (z - bz) - (az - bz) * (y - by))
-    return (by - ay) * (z - az) - (bz - az) * (y - ay)
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _edge_side(ay, az, by, bz, y, z):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0917
+    """Return on which side of the edge a-b the point (y, z) lies: 1 or -1, 0 for no edge.
+
+    Both directions of an edge give opposite values of the same bits. A point on the edge is moved
+    by an infinitesimal (e, e^2), so that it lies on one side of every edge (Edelsbrunner & Mucke
+    1990, doi:10.1145/77635.77639).
+    """
+    forward = (ay, az) <= (by, bz)
+    if not forward:
+        ay, az, by, bz = by, bz, ay, az
+    side = (by - ay) * (z - az) - (bz - az) * (y - ay)
+    if side == 0.0:
+        side = -(bz - az) if bz != az else by - ay
+    sign = 1 if side > 0 else (-1 if side < 0 else 0)
+    return sign if forward else -sign
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _crossing(a, b, c, y, z):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Return where the line along x through (y, z) meets a triangle; NaN if it does not."""
+    normal_x = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
+    if normal_x == 0.0:
+        return np.nan
+    e0 = _edge_side(a[1], a[2], b[1], b[2], y, z)
+    e1 = _edge_side(b[1], b[2], c[1], c[2], y, z)
+    e2 = _edge_side(c[1], c[2], a[1], a[2], y, z)
+    if e0 != e1 or e1 != e2 or e0 == 0:
+        return np.nan
+    normal_y = (b[2] - a[2]) * (c[0] - a[0]) - (b[0] - a[0]) * (c[2] - a[2])
+    normal_z = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    x = a[0] - (normal_y * (y - a[1]) + normal_z * (z - a[2])) / normal_x
+    low, high = min(a[0], b[0], c[0]), max(a[0], b[0], c[0])
+    return min(max(x, low), high)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _mark_crossings(triangles, crossings):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Flip the parity bit of the first cell beyond each crossing of a line along x."""
     nx, ny, nz = crossings.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        normal_x = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
-        if normal_x == 0.0:
-            continue
         y0 = max(int(np.ceil(min(a[1], b[1], c[1]))), 0)
         y1 = min(int(np.floor(max(a[1], b[1], c[1]))), ny - 1)
         z0 = max(int(np.ceil(min(a[2], b[2], c[2]))), 0)
         z1 = min(int(np.floor(max(a[2], b[2], c[2]))), nz - 1)
         for j in range(y0, y1 + 1):
             for k in range(z0, z1 + 1):
-                e0 = _edge_side(a[1], a[2], b[1], b[2], j, k)
-                e1 = _edge_side(b[1], b[2], c[1], c[2], j, k)
-                e2 = _edge_side(c[1], c[2], a[1], a[2], j, k)
-                positive = e0 >= 0 and e1 >= 0 and e2 >= 0
-                negative = e0 < 0 and e1 < 0 and e2 < 0
-                if not ((positive and normal_x > 0) or (negative and normal_x < 0)):
-                    continue
-                x = (e1 * a[0] + e2 * b[0] + e0 * c[0]) / (e0 + e1 + e2)
-                i = min(max(int(np.floor(x)) + 1, 0), nx - 1)
-                crossings[i, j, k] ^= 1
+                x = _crossing(a, b, c, float(j), float(k))
+                if np.isfinite(x):
+                    crossings[min(max(int(np.floor(x)) + 1, 0), nx - 1), j, k] ^= 1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _count_beyond(triangles, points, parity):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Flip the parity of each point for every crossing beyond it along x."""
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        y0, y1 = min(a[1], b[1], c[1]), max(a[1], b[1], c[1])
+        z0, z1 = min(a[2], b[2], c[2]), max(a[2], b[2], c[2])
+        for p in range(points.shape[0]):
+            y, z = points[p, 1], points[p, 2]
+            if y0 <= y <= y1 and z0 <= z <= z1 and _crossing(a, b, c, y, z) > points[p, 0]:
+                parity[p] ^= 1
+
+
+def points_inside(
+    surface: PatchedSurface, points_mm: Float[np.ndarray, "point 3"]
+) -> Bool[np.ndarray, "point"]:
+    """Return which world points lie inside a closed surface, by parity of crossings along x."""
+    parity = np.zeros(len(points_mm), dtype=np.uint8)
+    _count_beyond(surface.triangles_mm, np.ascontiguousarray(points_mm), parity)
+    return parity.astype(bool)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _nearest_cuts(triangles, patch, index, cut, cut_patch, velocities):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0917
     """Keep for each link of a fluid cell the nearest triangle that cuts it (Moller-Trumbore)."""
     nx, ny, nz = index.shape

@@ -31,8 +31,8 @@ class Side:
     """
 
     nostril_width_mm: float = 9.5
-    valve_width_mm: float = 3.0
-    cavity_width_mm: float = 12.0
+    valve_width_mm: float = 2.4
+    cavity_width_mm: float = 11.5
     meatus_gap_mm: float = 2.0
     inferior_radius_mm: float = 3.4
     middle_radius_mm: float = 2.2
@@ -96,7 +96,7 @@ class Anatomy:
     deviation_z_mm: float = 14.0
     counter_deviation: float = 0.0
     nose_length_mm: float = 0.0
-    nose_wall_mm: float = 3.8
+    nose_wall_mm: float = 4.3
     pharynx_width_mm: float = 23.0
     pharynx_depth_mm: float = 13.0
     fat_mm: float = 4.5
@@ -134,7 +134,7 @@ def draw_anatomy(rng: np.random.Generator, variant: Variant = "open") -> Anatomy
         deviation_z_mm=rng.uniform(6.0, 20.0),
         counter_deviation=rng.uniform(-0.8, 0.2),
         nose_length_mm=rng.uniform(-3.0, 4.0),
-        nose_wall_mm=rng.uniform(3.3, 4.4),
+        nose_wall_mm=rng.uniform(3.8, 5.0),
         pharynx_width_mm=rng.uniform(19.0, 27.0),
         pharynx_depth_mm=rng.uniform(11.0, 15.0),
         fat_mm=rng.uniform(3.0, 7.0),
@@ -176,8 +176,8 @@ def mirrored(anatomy: Anatomy) -> Anatomy:
 def _draw_side(rng: np.random.Generator) -> Side:
     return Side(
         nostril_width_mm=rng.uniform(8.5, 10.8),
-        valve_width_mm=rng.uniform(2.5, 3.5),
-        cavity_width_mm=rng.uniform(10.8, 13.0),
+        valve_width_mm=rng.uniform(1.9, 3.0),
+        cavity_width_mm=rng.uniform(10.5, 12.5),
         meatus_gap_mm=rng.uniform(1.7, 2.8),
         inferior_radius_mm=rng.uniform(3.0, 3.9),
         middle_radius_mm=rng.uniform(1.9, 2.5),

@@ -16,6 +16,7 @@ from stages.phantom.shapes import (
     smooth_intersection,
     smooth_step,
     smooth_union,
+    sweep,
 )
 
 _LEVELS_MM = (
@@ -110,6 +111,11 @@ class Head:
         tip_y = -77.5 - a.nose_length_mm
         tip = ellipsoid(x, y, z, centre_mm=(0.0, tip_y, 8.5), radii_mm=(9.0, 9.0, 8.5))
         solid = smooth_union(walls, tip, 6.0)
+        # A capsule along the dorsum, from below the nasion to the tip, tilted by 32 degrees.
+        along = (y - tip_y) * 0.53 + (z - 11.0) * 0.848
+        across = np.hypot(x, (y - tip_y - 1.5) * 0.848 - (z - 11.0) * 0.53)
+        dorsum = sweep(across, along, start_mm=0.0, end_mm=30.0, radius_mm=6.5)
+        solid = smooth_union(solid, dorsum, 6.0)
         columella = ellipsoid(x, y, z, centre_mm=(0.0, tip_y + 6.5, 3.0), radii_mm=(5.5, 11.0, 6.0))
         solid = smooth_union(solid, columella, 4.0)
         base = smooth_step(y, -60.0, -52.0) * -30.0 - nostril_height(y, z, a)
@@ -117,8 +123,8 @@ class Head:
 
 
 _SOFT_PARTS = (
-    ((0.0, -56.0, -13.0), (23.0, 9.5, 7.0), 8.0),
-    ((0.0, -55.0, -24.0), (20.0, 9.0, 7.0), 6.0),
+    ((0.0, -56.0, -13.0), (19.0, 9.0, 7.0), 8.0),
+    ((0.0, -55.0, -24.0), (16.0, 8.5, 7.0), 6.0),
     ((0.0, -52.0, -52.0), (22.0, 12.0, 14.0), 12.0),
     ((31.0, -40.0, 14.0), (20.0, 14.0, 17.0), 14.0),
     ((31.0, -48.0, 38.0), (15.0, 13.0, 12.0), 5.0),

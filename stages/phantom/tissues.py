@@ -28,7 +28,7 @@ from stages.phantom.bones import (
 )
 from stages.phantom.frame import Frame, head_frame
 from stages.phantom.head import Head, build_head
-from stages.phantom.shapes import Distance, Numbers, ellipsoid, smooth_intersection, smooth_step
+from stages.phantom.shapes import Distance, Numbers, box, ellipsoid, smooth_intersection, smooth_step
 
 Point = tuple[float, float, float]
 Bounds = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -95,7 +95,7 @@ BRAIN = Material(34.0, 4.0, 3.0)
 CORTICAL = Material(1250.0, 100.0, 60.0)
 DIPLOE = Material(650.0, 60.0, 110.0)
 THIN_BONE = Material(520.0, 60.0, 80.0)
-CONCHA = Material(380.0, 80.0, 80.0)
+CONCHA = Material(260.0, 60.0, 60.0)
 FLUID = Material(12.0, 2.0)
 
 
@@ -165,18 +165,18 @@ _DEEP_PARTS = (
 
 
 def _skull(head: Head) -> list[Tissue]:
-    box: Bounds = ((-85.0, 85.0), (-85.0, 125.0), (-12.0, 165.0))
+    limits: Bounds = ((-85.0, 85.0), (-85.0, 125.0), (-12.0, 165.0))
     canal: Bounds = ((-14.0, 14.0), (40.0, 76.0), (-200.0, 40.0))
 
     def diploe(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         return np.maximum(cranium(head, x, y, z) + 1.9, 1.9 - brain(head, x, y, z))
 
     return [
-        Tissue("cranium", CORTICAL, partial(cranium, head), box),
-        Tissue("diploe", DIPLOE, diploe, box),
-        Tissue("cerebrospinal fluid", FLUID, partial(brain, head), box),
-        Tissue("brain", BRAIN, partial(_inset, partial(brain, head), 2.0), box),
-        Tissue("mastoid cells", Material(-250.0, 120.0, 280.0), _mirrored_ellipsoid((58.0, 44.0, 16.0), (6.5, 9.0, 11.0)), box),
+        Tissue("cranium", CORTICAL, partial(cranium, head), limits),
+        Tissue("diploe", DIPLOE, diploe, limits),
+        Tissue("cerebrospinal fluid", FLUID, partial(brain, head), limits),
+        Tissue("brain", BRAIN, partial(_inset, partial(brain, head), 2.0), limits),
+        Tissue("mastoid cells", Material(-250.0, 120.0, 280.0), _mirrored_ellipsoid((58.0, 44.0, 16.0), (6.5, 9.0, 11.0)), limits),
         Tissue("spinal canal", FLUID, spinal_canal, canal),
     ]
 
@@ -234,7 +234,6 @@ _ORBIT = (
 
 
 _SINUSES = (
-    ("maxillary sinus", (25.0, -25.0, 15.0), (14.0, 17.5, 16.5)),
     ("frontal sinus", (9.0, -62.0, 58.0), (9.5, 4.5, 9.5)),
     ("sphenoid sinus", (7.5, 13.0, 38.0), (6.6, 11.0, 8.5)),
     ("anterior ethmoid", (9.0, -46.0, 38.0), (4.2, 6.5, 7.5)),
@@ -249,14 +248,33 @@ def _sinuses(airway: Airway) -> list[Tissue]:
     found: list[Tissue] = []
     if scale == 0:
         return found
+    for name, grow in (("maxillary sinus wall", 1.3), ("maxillary sinus", 0.0)):
+        found.append(_maxillary_sinus(name, airway, grow))
     for name, centre, radii in _SINUSES:
         a, b, c = (r * scale for r in radii)
         cell = _mirrored_ellipsoid(centre, (a, b, c))
         bone = _mirrored_ellipsoid(centre, (a + 1.3, b + 1.3, c + 1.3))
-        box = _box(centre, (a + 1.3, b + 1.3, c + 1.3))
-        found.append(Tissue(f"{name} wall", THIN_BONE, bone, box))
-        found.append(Tissue(name, AIR, partial(_apart, cell, airway), box))
+        limits = _box(centre, (a + 1.3, b + 1.3, c + 1.3))
+        found.append(Tissue(f"{name} wall", THIN_BONE, bone, limits))
+        found.append(Tissue(name, AIR, partial(_apart, cell, airway), limits))
     return found
+
+
+def _maxillary_sinus(name: str, airway: Airway, grow_mm: float) -> Tissue:
+    """Return the pyramid beside the nose and below the orbit, or the plate of bone around it."""
+    scale = airway.anatomy.sinus_scale
+
+    def pyramid(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
+        side = np.abs(x)
+        round_mm, flat_mm = (19.0 * scale, 23.0 * scale, 20.0 * scale), (14.5 * scale, 20.5, 15.0)
+        egg = ellipsoid(side, y, z, centre_mm=(27.0, -24.0, 13.0), radii_mm=round_mm)
+        walls = box(side, y, z, centre_mm=(28.0, -23.0, 12.0), half_mm=flat_mm, rounding_mm=5.0)
+        return smooth_intersection(egg, walls, 5.0) - grow_mm
+
+    limits: Bounds = ((-48.0, 48.0), (-48.0, 3.0), (-8.0, 32.0))
+    if grow_mm > 0:
+        return Tissue(name, THIN_BONE, pyramid, limits)
+    return Tissue(name, AIR, partial(_apart, pyramid, airway), limits)
 
 
 def _apart(cell: Distance, airway: Airway, x: Numbers, y: Numbers, z: Numbers) -> Numbers:
@@ -268,7 +286,7 @@ def _nose(airway: Airway) -> list[Tissue]:
     """Return the lining of the airway, the plates in it and its air, which comes last."""
     anatomy = airway.anatomy
     front = -90.0 - anatomy.nose_length_mm
-    box: Bounds = ((-24.0, 24.0), (front, 34.0), (-200.0, 50.0))
+    limits: Bounds = ((-24.0, 24.0), (front, 34.0), (-200.0, 50.0))
     nasal: Bounds = ((-22.0, 22.0), (front, 12.0), (-12.0, 50.0))
 
     def lining(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
@@ -291,9 +309,9 @@ def _nose(airway: Airway) -> list[Tissue]:
 
     return [
         Tissue("nasal bones", CORTICAL, nasal_bones, nasal),
-        Tissue("mucosa", MUCOSA, lining, box),
+        Tissue("mucosa", MUCOSA, lining, limits),
         Tissue("septum plate", THIN_BONE, septum_plate, nasal),
-        Tissue("inferior conchae", CONCHA, partial(concha, inferior_turbinates, 2.7), nasal),
+        Tissue("inferior conchae", CONCHA, partial(concha, inferior_turbinates, 2.8), nasal),
         Tissue("middle conchae", CONCHA, partial(concha, middle_turbinates, 1.6), nasal),
-        Tissue("airway", AIR, airway.distance, box),
+        Tissue("airway", AIR, airway.distance, limits),
     ]

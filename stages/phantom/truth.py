@@ -38,6 +38,8 @@ _LUMEN_BOX = ((-26.0, 26.0), (-92.0, 34.0), (-26.0, 50.0))
 """Anatomical box (x, y, z ranges) that holds the lumen between the planes."""
 
 _SECTION_STEP_MM = 0.2
+_FIRST_STATION_MM = 6.0
+"""Sections before this one would be cut by the nostril plane."""
 _STATIONS_MM = ((-72.0, 1.8), (-69.5, 11.0), (-64.0, 16.0), (-54.0, 16.5), (-30.0, 16.0), (-8.0, 14.0))
 """Path (y, z) along which the passages are cut: up through the valve, then back."""
 
@@ -145,6 +147,8 @@ def section(
     air = patient.airway.distance(*points) < 0
     if side:
         air &= where.side == side
+        rim = nostril_height(where.y, where.z, patient.anatomy) - NOSTRIL_PLANE_MM
+        air &= np.maximum(rim, where.y + 60.0) > -1e-6
     labels, count = ndimage.label(air)
     if count == 0:
         return air, points
@@ -169,7 +173,7 @@ def section_areas_mm2(patient: Patient, side: float) -> Float[np.ndarray, " stat
     nose = patient.anatomy.nose_length_mm
     path = np.array([(y - nose * (y < -60), z) for y, z in _STATIONS_MM])
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
-    stations = np.arange(NOSTRIL_PLANE_MM, length[-1], 1.0)
+    stations = np.arange(_FIRST_STATION_MM, length[-1], 1.0)
     y, z = (np.interp(stations, length, path[:, i]) for i in range(2))
     dy, dz = (ndimage.gaussian_filter1d(np.gradient(v), 4.0, mode="nearest") for v in (y, z))
     areas = [

@@ -96,7 +96,9 @@ def train_model(
             loss = LOSSES[settings.loss](restored, true.to(fabric.device))
             optimizer.zero_grad()
             fabric.backward(loss)
-            fabric.clip_gradients(forward, stepper, max_norm=settings.gradient_norm_max)
+            fabric.clip_gradients(
+                forward, stepper, max_norm=settings.gradient_norm_max, error_if_nonfinite=False
+            )
             stepper.step()
             update_average(average, network, min(settings.average_decay, step / (step + 10)))
             losses.append(loss.detach())

@@ -48,7 +48,7 @@ def test_each_kind_of_failure_has_its_exit_code_and_one_sentence(monkeypatch, ca
     def fail(*_arguments, **_keywords):
         raise error("The sentence.")
 
-    monkeypatch.setattr(cli.app, "meta", fail)
+    monkeypatch.setattr(cli, "dispatch", fail)
     assert cli.exit_code([]) == error.exit_code
     assert capsys.readouterr().err == f"ct2flow: error [{error.exit_code}]: The sentence.\n"
 
@@ -57,7 +57,7 @@ def test_an_unknown_failure_is_not_hidden(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli.app, "meta", fail)
+    monkeypatch.setattr(cli, "dispatch", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.exit_code([])
 
@@ -66,7 +66,7 @@ def test_interruption_ends_with_130(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.app, "meta", fail)
+    monkeypatch.setattr(cli, "dispatch", fail)
     assert cli.exit_code([]) == cli.EXIT_INTERRUPTED
 
 

@@ -97,17 +97,27 @@ def answer(scan):
     return True
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_damaged_series_is_read_or_refused_in_bounded_memory(originals, tmp_path, seed):
+def damage_many(originals, folder, seed):
     generator = random.Random(seed)
     for round_ in range(25):
-        scan = tmp_path / str(round_)
+        scan = folder / str(round_)
         shutil.copytree(generator.choice(originals), scan)
         for _ in range(generator.choice([1, 1, 4])):
             victim = generator.choice(sorted(scan.iterdir()))
             generator.choice(MUTATIONS)(victim, generator)
         with at_most(MEMORY_BYTES):
             answer(scan)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_series_is_read_or_refused_in_bounded_memory(originals, tmp_path, seed):
+    damage_many(originals, tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_hundreds_of_damaged_series_are_read_or_refused(originals, tmp_path, seed):
+    damage_many(originals, tmp_path, seed)
 
 
 def test_a_damaged_zip_is_read_or_refused(originals, tmp_path):

@@ -161,9 +161,9 @@ def write_disc(folder):
         dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
     sagittal = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
-    base = {"count": 60, "spacing_mm": 1.2}
+    base = {"count": 24, "spacing_mm": 2.7, "rows": 12, "columns": 12, "pixel_mm": (3.0, 3.0)}
     Series(uid="1.1", name=lambda k: f"a{k}", change=scout, count=2).write(folder)
-    Series(uid="1.2", name=lambda k: f"b{k}", **(base | {"count": 20, "spacing_mm": 4})).write(
+    Series(uid="1.2", name=lambda k: f"b{k}", **(base | {"count": 16, "spacing_mm": 4})).write(
         folder
     )
     Series(uid="1.3", name=lambda k: f"c{k}", orientation=sagittal, **base).write(folder)
@@ -177,13 +177,13 @@ def write_disc(folder):
 def test_the_thin_axial_original_head_series_is_chosen_from_a_full_disc(tmp_path):
     reading = read_scan(write_disc(tmp_path / "s"), DEFAULTS)
     assert reading.series == "4"
-    assert reading.volume.grid.shape[0] == 60
+    assert reading.volume.grid.shape[0] == 24
     assert any("also suitable: 2, 3, 5, 6, 7" in warning for warning in reading.warnings)
 
 
 def test_a_series_can_be_chosen_by_number_and_by_uid(tmp_path):
     folder = write_disc(tmp_path / "s")
-    assert read_scan(folder, IngestSettings(series="2")).volume.grid.shape[0] == 20
+    assert read_scan(folder, IngestSettings(series="2")).volume.grid.shape[0] == 16
     assert read_scan(folder, IngestSettings(series="1.7")).series == "7"
     with pytest.raises(UsageError, match="not among the 7 series"):
         read_scan(folder, IngestSettings(series="12"))
@@ -196,7 +196,7 @@ def test_the_list_names_every_series_and_no_patient(tmp_path, capsys):
     assert exit_code(["ingest", "list", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert len(shown.strip().splitlines()) == 8
-    assert "1.200" in shown
+    assert "2.700" in shown
     assert "H60s" in shown
     assert not [secret for secret in SECRETS.values() if secret in shown]
 

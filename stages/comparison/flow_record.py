@@ -1,0 +1,99 @@
+"""What the comparison needs from a flow.json, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.core.errors import InputError
+
+INLET, OUTLET = "inlet", "outlet"
+
+
+class _Lenient(BaseModel):
+    """Ignore what later versions add; refuse NaN and infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class OpeningRecord(_Lenient):
+    """Hold the flux, ml/s, and the flux-weighted total pressure, Pa, of an opening."""
+
+    flow_rate_ml_s: float
+    total_pressure_pa: float
+
+
+class LossRecord(_Lenient):
+    """Hold the flux-weighted pressure losses, Pa."""
+
+    static_pa: float
+    total_pa: float
+
+
+class LatticeRecord(_Lenient):
+    """Hold the edge of a lattice cell, mm."""
+
+    spacing_mm: float = Field(gt=0)
+
+
+class NumbersRecord(_Lenient):
+    """Hold the greatest speed in the field, m/s."""
+
+    peak_velocity_m_s: float | None = None
+
+
+class ConvergenceRecord(_Lenient):
+    """Say whether the run converged and how much the loss varies in time, Pa."""
+
+    reached: bool
+    pressure_loss_std_pa: float | None = None
+
+
+class FlowRecord(_Lenient):
+    """Hold the part of a flow.json that is compared."""
+
+    openings: dict[str, OpeningRecord]
+    pressure_loss: LossRecord
+    lattice: LatticeRecord
+    numbers: NumbersRecord = NumbersRecord()
+    convergence: ConvergenceRecord
+
+    @property
+    def inlets(self) -> dict[str, OpeningRecord]:
+        """Return the inlets by side: `inlet-left` is `left`; a lone `inlet` keeps its name."""
+        return {
+            name.removeprefix(INLET).lstrip("-") or name: opening
+            for name, opening in self.openings.items()
+            if name.startswith(INLET)
+        }
+
+    @property
+    def outlet_total_pressure_pa(self) -> float:
+        """Return the flux-weighted total pressure of the outlets, Pa."""
+        outlets = [o for name, o in self.openings.items() if name.startswith(OUTLET)]
+        flux = sum(o.flow_rate_ml_s for o in outlets)
+        if flux == 0:
+            return sum(o.total_pressure_pa for o in outlets) / max(len(outlets), 1)
+        return sum(o.flow_rate_ml_s * o.total_pressure_pa for o in outlets) / flux
+
+
+def parse_flow(name: str, content: Mapping[str, Any]) -> FlowRecord:
+    """Check the content of a flow.json.
+
+    Raises
+    ------
+    InputError
+        If a field is missing or no finite number.
+    """
+    try:
+        return FlowRecord.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{name}/flow.json: {field}: {first['msg'].lower()}; run 'ct2flow simulate' again.",
+            flow=name,
+            field=field,
+        ) from error

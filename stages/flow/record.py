@@ -1,0 +1,193 @@
+"""What is reported of a flow: flow.json, planes, probes and caveats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.core.planes import Plane
+from pipeline.core.units import m3_s_to_ml_s
+from stages.flow.mesh import PatchedSurface
+from stages.flow.openings import Opening
+from stages.flow.readings import flux_weighted
+from stages.flow.sampling import NodeTable
+from stages.flow.sections import section_points
+from stages.flow.settings import FlowSettings
+from stages.flow.simulation import FlowResult
+from stages.flow.voxels import SparseLattice, points_inside, thin_gap_cells
+
+FLOW_FORMAT = 1
+_SAMPLES_PER_CELL = 3
+_NARROW_SHARE = 0.01
+"""Share of cells in gaps one cell wide above which the result needs a caveat."""
+_LENGTHS_MM = (1.0, 2000.0)
+"""Sizes of a body part's airway; others suggest that lengths are not in mm."""
+_LARGEST = 1e9
+"""Stands for infinity in JSON."""
+
+
+def flow_record(
+    lattice: SparseLattice,
+    openings: tuple[Opening, ...],
+    result: FlowResult,
+    settings: FlowSettings,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return flow.json as far as the run alone decides it."""
+    cells = len(lattice.cells)
+    scales = result.scales
+    return {
+        "format": FLOW_FORMAT,
+        "openings": _openings(openings, result),
+        "planes": {},
+        "pressure_loss": {
+            "static_pa": result.means.loss_pa[0],
+            "total_pa": result.means.loss_pa[1],
+            "standard_deviation_in_time_pa": result.means.scatter_pa,
+        },
+        "lattice": {
+            "spacing_mm": settings.spacing_mm,
+            "time_step_s": scales.time_step_s,
+            "fluid_cells": cells,
+            "thin_gap_cells": thin_gap_cells(lattice),
+            "steps": result.steps,
+            "seconds": round(seconds, 3),
+            "mlups": round(cells * result.steps / max(seconds, 1e-9) / 1e6, 3),
+            "engine": settings.engine,
+            "precision": settings.precision,
+            "threads": settings.threads,
+            "bytes_per_cell": result.bytes_per_cell,
+        },
+        "numbers": {
+            "reynolds": _reynolds(openings, settings),
+            "mach_max": result.mach_max,
+            "relaxation_time": scales.relaxation_time,
+            "peak_velocity_m_s": float(np.linalg.norm(result.velocity_m_s, axis=0).max()),
+        },
+        "convergence": {
+            "reached": result.reached,
+            "statistically_steady": result.state.stationary,
+            "pressure_loss_change": min(result.state.change, _LARGEST),
+            "mass_imbalance": min(result.state.imbalance, _LARGEST),
+            "simulated_time_s": result.time_s,
+            "averaging_window_s": result.window_s,
+        },
+    }
+
+
+def _openings(openings: tuple[Opening, ...], result: FlowResult) -> dict[str, dict[str, Any]]:
+    means = result.means
+    return {
+        opening.name: {
+            "area_mm2": opening.area_mm2,
+            "flow_rate_ml_s": m3_s_to_ml_s(float(means.flux_m3_s[k])),
+            "static_pressure_pa": _finite(means.static_pa[k] - result.reference_pa),
+            "total_pressure_pa": _finite(means.total_pa[k] - result.reference_pa),
+        }
+        for k, opening in enumerate(openings)
+    }
+
+
+def _reynolds(openings: tuple[Opening, ...], settings: FlowSettings) -> float:
+    """Return U D / nu of a round opening with the area of all inlets together."""
+    area_m2 = sum(o.area_mm2 for o in openings if o.inlet) * 1e-6
+    diameter = np.sqrt(4 * area_m2 / np.pi)
+    velocity = settings.flow_rate_ml_s * 1e-6 / area_m2
+    return float(velocity * diameter / settings.kinematic_viscosity_m2_s)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def measure_planes(
+    surface: PatchedSurface,
+    lattice: SparseLattice,
+    nodes: NodeTable,
+    result: FlowResult,
+    planes: Mapping[str, Plane],
+    settings: FlowSettings,
+) -> dict[str, dict[str, float | None]]:
+    """Return area, flow rate and flux-weighted pressures of sections; None where none is cut."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name, plane in planes.items():
+        points, area = section_points(
+            surface.triangles_mm, plane, lattice.spacing_mm / _SAMPLES_PER_CELL
+        )
+        sampler = nodes.sampler(points)
+        reading = flux_weighted(
+            sampler.pressure(result.pressure_pa),
+            sampler.velocity(result.velocity_m_s),
+            np.full(len(points), area),
+            np.array(plane.normal),
+            settings.density_kg_m3,
+        )
+        found[name] = {
+            "area_mm2": len(points) * area,
+            "flow_rate_ml_s": reading.flux,  # m/s times mm2 is ml/s
+            "static_pressure_pa": _finite(reading.static),
+            "total_pressure_pa": _finite(reading.total),
+        }
+    return found
+
+
+def probe_values(
+    surface: PatchedSurface,
+    nodes: NodeTable,
+    result: FlowResult,
+    points: Float[np.ndarray, "point 3"],
+) -> Float[np.ndarray, "4 point"]:
+    """Return pressure, Pa, and velocity, m/s, at points; NaN outside the fluid."""
+    sampler = nodes.sampler(points)
+    values = np.concatenate(
+        [sampler.pressure(result.pressure_pa)[None], sampler.velocity(result.velocity_m_s)]
+    )
+    values[:, ~points_inside(surface, points)] = np.nan
+    return values
+
+
+def caveats(
+    surface: PatchedSurface,
+    lattice: SparseLattice,
+    openings: tuple[Opening, ...],
+    result: FlowResult,
+) -> list[str]:
+    """Return the warnings of a result that stands."""
+    found = []
+    size = float(np.ptp(surface.triangles_mm.reshape(-1, 3), axis=0).max())
+    if not _LENGTHS_MM[0] <= size <= _LENGTHS_MM[1]:
+        found.append(f"the surface is {size:.3g} mm long; check that its lengths are in mm.")
+    reached = {opening.name for opening in openings}
+    found += [
+        f"{name}: no fluid cell reaches this opening at {lattice.spacing_mm} mm; it carries no flow."
+        for name in surface.openings
+        if name not in reached
+    ]
+    thin = thin_gap_cells(lattice) / len(lattice.cells)
+    if thin > _NARROW_SHARE:
+        found.append(
+            f"{100 * thin:.1f} % of the fluid cells lie in gaps one cell wide; the pressure loss "
+            "there is not resolved: choose a smaller --spacing-mm."
+        )
+    return found + _convergence_caveats(result)
+
+
+def _convergence_caveats(result: FlowResult) -> list[str]:
+    if result.reached:
+        return []
+    change = 100 * min(result.state.change, 1e4)
+    scatter = result.means.scatter_pa
+    if result.state.stationary:
+        return [
+            "the flow is unsteady: the total pressure loss varies with a standard deviation of "
+            f"{scatter:.2g} Pa in time; its mean over the last {1e3 * result.window_s:.3g} ms, which "
+            f"changed by {change:.2g} % from the window before, is reported."
+        ]
+    return [
+        f"the run has not converged: the total pressure loss changed by {change:.2g} % between the "
+        f"last two windows, the flow rates are wrong by {100 * min(result.state.imbalance, 1e4):.2g} "
+        "% at most; allow more --max-steps."
+    ]
