@@ -50,6 +50,13 @@ THIN_MM = 2.0
 """Half width up to which a passage is known by its throughput alone; wider places must be fast."""
 
 
+NECK = 0.6
+"""Ostia are 1 to 3 mm wide, sinuses and cells 4 to 30 mm; a recess narrows gently if at all."""
+
+NECK_REACH_MM = 8.0
+"""How far around a dead end the way to a passage is followed."""
+
+
 @dataclass(frozen=True)
 class Openings:
     """Hold the layers that close the lumen: sources at the nostrils, the sink at the pharynx."""
@@ -174,11 +181,44 @@ def _with_recesses(
     for step in range(max(round(recess_mm / spacing_mm), 1)):
         shape = ndimage.generate_binary_structure(3, 1 + step % 2)
         kept = ndimage.binary_dilation(kept, shape, mask=lumen)
-    labels, _ = ndimage.label(lumen & ~kept)
-    sizes = np.bincount(labels.ravel()) * spacing_mm**3
-    sizes[0] = 0.0
-    restored: Bool[np.ndarray, "z y x"] = (sizes < SMALL_MM3)[labels] & lumen
-    return kept | restored
+    return kept | _without_neck(lumen & ~kept, passages, room, spacing_mm)
+
+
+def _without_neck(
+    ends: Bool[np.ndarray, "z y x"],
+    passages: Bool[np.ndarray, "z y x"],
+    room_mm: Float[np.ndarray, "z y x"],
+    spacing_mm: float,
+) -> Bool[np.ndarray, "z y x"]:
+    """Return the dead ends that are recesses: small, or as wide at their mouth as inside.
+
+    A sinus or cell is a chamber behind a neck (its ostium): from its widest place no way leads to a passage
+    that keeps `NECK` of its width.
+    """
+    labels, _ = ndimage.label(ends)
+    recesses = np.zeros(ends.shape, dtype=bool)
+    margin = int(np.ceil(NECK_REACH_MM / spacing_mm))
+    for label, where in enumerate(ndimage.find_objects(labels), start=1):
+        part = labels[where] == label
+        box = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in where)
+        small = float(part.sum()) * spacing_mm**3 < SMALL_MM3
+        widest = float(room_mm[where][part].max())
+        if small or _is_reached(labels[box] == label, passages[box], room_mm[box], NECK * widest):
+            recesses[where] |= part
+    return recesses
+
+
+def _is_reached(
+    chamber: Bool[np.ndarray, "z y x"],
+    passages: Bool[np.ndarray, "z y x"],
+    room_mm: Float[np.ndarray, "z y x"],
+    width_mm: float,
+) -> bool:
+    """Say whether a ball of this radius passes from the chamber's widest place to a passage."""
+    open_to, _ = ndimage.label(room_mm >= width_mm)
+    widest = np.argmax(np.where(chamber, room_mm, -1.0))
+    label = open_to.ravel()[widest]
+    return bool((passages & (open_to == label)).any())
 
 
 def _connected_to(

@@ -9,6 +9,8 @@ from cyclopts import App, Parameter
 
 from stages.comparison.settings import ComparisonSettings
 
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+
 app = App(name="compare", help="Compare flows, images or surfaces of one case with a baseline.")
 
 
@@ -20,6 +22,7 @@ def flows(
     baseline: Path,
     output: Path,
     coarse: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    names: Names = (),
     overwrite: bool = False,
 ) -> None:
     """Compare pressure losses with a baseline; variants are named by their folders.
@@ -33,13 +36,18 @@ def flows(
     output
         JSON file to write.
     coarse
-        Flow folders of the same names on a coarser lattice; they give the discretisation error.
+        Flow folders of the same folder names on coarser lattices; they give the discretisation
+        error: two lattices by assuming first order, three by the observed order.
+    names
+        Names for the flows instead of their folders', in their order.
     overwrite
         Replace an existing output.
     """
     from stages.comparison.stage import run_flows
 
-    run_flows(flow_dirs, output, baseline=baseline, coarse=coarse, overwrite=overwrite)
+    run_flows(
+        flow_dirs, output, baseline=baseline, coarse=coarse, names=names, overwrite=overwrite
+    )
 
 
 @app.command
@@ -50,6 +58,7 @@ def images(
     reference: Path,
     output: Path,
     airway: Path | None = None,
+    region: Path | None = None,
     settings: Annotated[ComparisonSettings, Parameter(name="*")] = ComparisonSettings(),  # noqa: B008
     overwrite: bool = False,
 ) -> None:
@@ -64,7 +73,10 @@ def images(
     output
         JSON file to write.
     airway
-        Airway folder of the reference; its wall makes the band.
+        Airway folder of the reference; its wall makes the band. Without it every wall between
+        air and tissue inside the head does.
+    region
+        Mask that says where air belongs to the airway, instead of the airway folder's.
     settings
         Where the wall is.
     overwrite
@@ -72,7 +84,15 @@ def images(
     """
     from stages.comparison.stage import run_images
 
-    run_images(restored, output, settings, reference=reference, airway=airway, overwrite=overwrite)
+    run_images(
+        restored,
+        output,
+        settings,
+        reference=reference,
+        airway=airway,
+        region=region,
+        overwrite=overwrite,
+    )
 
 
 @app.command
@@ -82,6 +102,7 @@ def surfaces(
     *,
     reference: Path,
     output: Path,
+    names: Names = (),
     overwrite: bool = False,
 ) -> None:
     """Compare surfaces with the thin-slice one: mean and 95 % Hausdorff distance, volume.
@@ -94,9 +115,11 @@ def surfaces(
         Surface folder of the thin-slice scan.
     output
         JSON file to write.
+    names
+        Names for the surfaces instead of their folders', in their order.
     overwrite
         Replace an existing output.
     """
     from stages.comparison.stage import run_surfaces
 
-    run_surfaces(surface_dirs, output, reference=reference, overwrite=overwrite)
+    run_surfaces(surface_dirs, output, reference=reference, names=names, overwrite=overwrite)

@@ -49,9 +49,9 @@ def compare_flows(flows: Flows, baseline: str, coarse: CoarseFlows) -> dict[str,
     """
     entries = {name: _losses(flow, flows[baseline]) for name, flow in flows.items()}
     for name, entry in entries.items():
-        entry |= _lattice_errors(name, flows, coarse)
+        entry.update(_lattice_errors(name, flows, coarse))
     for name, entry in entries.items():
-        entry |= _deviation_error(name, flows, baseline, coarse)
+        entry.update(_deviation_error(name, flows, baseline, coarse))
         entry["resolved"] = None if name == baseline else _is_resolved(entry, entries[baseline])
     return entries
 
@@ -134,7 +134,10 @@ def _deviation_error(
     own, reference = coarse.get(name, ()), coarse.get(baseline, ())
     ladder = [(flows[name], flows[baseline]), *zip(own, reference, strict=False)]
     pairs = [
-        (a.lattice.spacing_mm, deviation_percent(a.pressure_loss.total_pa, b.pressure_loss.total_pa))
+        (
+            a.lattice.spacing_mm,
+            deviation_percent(a.pressure_loss.total_pa, b.pressure_loss.total_pa),
+        )
         for a, b in ladder
         if a.lattice.spacing_mm == b.lattice.spacing_mm
     ]

@@ -13,7 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
+
+from scipy.optimize import brentq
 
 Method = Literal["two lattices, first order assumed", "observed order", "data range"]
 
@@ -27,7 +30,7 @@ THREE_LATTICE_FACTOR = 1.25
 """Safety factor where the order is observed [2]_."""
 RANGE_FACTOR = 3.0
 """Safety factor on the data range where no order is observed [3]_."""
-_ITERATIONS = 100
+_ORDER_RANGE = (0.01, 20.0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def lattice_error(spacings_mm: Sequence[float], values: Sequence[float]) -> Latt
     order p of [2]_, limited to 2, and 1.25 |f2 - f1| / (r^p - 1); if the values
     oscillate or p is below 0.5, three times their range [3]_.
     """
-    rising = all(a < b for a, b in zip(spacings_mm, spacings_mm[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(spacings_mm))
     if len(spacings_mm) < 2 or len(spacings_mm) != len(values) or not rising:
         raise ValueError("needed are two or more lattices, each coarser than the one before")
     ratio = spacings_mm[1] / spacings_mm[0]
@@ -91,7 +94,7 @@ def lattice_error(spacings_mm: Sequence[float], values: Sequence[float]) -> Latt
 def observed_order(spacings_mm: Sequence[float], values: Sequence[float]) -> float | None:
     """Return the order of convergence of the three finest lattices, eq. 3 of [2]_.
 
-    None if the values oscillate, stand still or the fixed-point iteration finds no order.
+    None if the values oscillate, stand still or change as no order from 0.01 to 20 lets them.
     """
     h1, h2, h3 = spacings_mm[:3]
     fine, coarse = values[1] - values[0], values[2] - values[1]
@@ -99,13 +102,11 @@ def observed_order(spacings_mm: Sequence[float], values: Sequence[float]) -> flo
         return None
     r21, r32 = h2 / h1, h3 / h2
     target = math.log(coarse / fine)
-    order = max(abs(target) / math.log(r21), LOWEST_ORDER)
-    for _ in range(_ITERATIONS):
-        shift = math.log((r21**order - 1.0) / (r32**order - 1.0))
-        following = (target + shift) / math.log(r21)
-        if not 0 < following < 20:
-            return None
-        if abs(following - order) < 1e-10:
-            return following
-        order = following
-    return None
+
+    def mismatch(order: float) -> float:
+        growth = math.log((r32**order - 1.0) / (r21**order - 1.0))
+        return order * math.log(r21) + growth - target
+
+    if mismatch(_ORDER_RANGE[0]) * mismatch(_ORDER_RANGE[1]) > 0:
+        return None
+    return float(brentq(mismatch, *_ORDER_RANGE))

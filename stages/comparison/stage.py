@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trimesh
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from pipeline.core.artefacts import digest, publish, read_json, write_json
-from pipeline.core.errors import InputError
-from pipeline.core.units import MM3_PER_ML
+from pipeline.core.errors import InputError, UsageError
+from pipeline.core.progress import track
 from pipeline.core.volume import Volume, read_volume
-from stages.comparison.flows import compare_flows
-from stages.comparison.images import FULL_RANGE_HU, SSIM_WINDOW, image_errors, wall_band
+from stages.comparison.flow_record import FlowRecord, parse_flow
+from stages.comparison.flows import compare_flows, deviation_percent
+from stages.comparison.images import FULL_RANGE_HU, SOFT_TISSUE_HU, SSIM_WINDOW, image_errors
 from stages.comparison.settings import ComparisonSettings
-from stages.comparison.surfaces import surface_distance
+from stages.comparison.surfaces import SAMPLES, enclosed_ml, surface_distance
+from stages.comparison.walls import wall_band
 
 _LOG = logging.getLogger("ct2flow.comparison")
 COMPARISON_FORMAT = 1
@@ -30,6 +33,7 @@ def run_flows(
     *,
     baseline: Path,
     coarse: Sequence[Path] = (),
+    names: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
     """Compare flow folders with a baseline and write JSON.
@@ -43,64 +47,126 @@ def run_flows(
     baseline
         Flow folder of the baseline; it may be among the flows.
     coarse
-        Flow folders of the same names on a coarser lattice.
+        Flow folders of the same folder names on one or more coarser lattices.
+    names
+        Names for the flows instead of their folders', in their order.
     overwrite
         Replace an existing output.
 
     Raises
     ------
+    UsageError
+        If two flows have one name.
     InputError
-        If a folder holds no flow.json, or a coarse lattice is not coarser.
+        If a folder holds no usable flow.json, or a coarse lattice is not coarser.
     """
-    folders = list(dict.fromkeys([baseline, *flows]))
-    read = {folder.name: _read_flow(folder) for folder in folders}
-    rough = {folder.name: _read_flow(folder) for folder in coarse}
-    for name in read.keys() & rough.keys():
-        fine_mm, rough_mm = (f[name]["lattice"]["spacing_mm"] for f in (read, rough))
-        if rough_mm <= fine_mm:
-            raise InputError(
-                f"{name}: the coarse lattice of {rough_mm} mm is not coarser than {fine_mm} mm; "
-                "give the finer run as FLOW_DIR and the coarser one with --coarse."
-            )
+    folders = named_folders(flows, names, baseline)
+    fine = {name: _read_flow(folder) for name, folder in folders.items()}
+    rough = _read_coarse(coarse, folders, fine)
     with publish(
         output,
         kind="flow-comparison",
         stage="comparison",
-        settings={"baseline": baseline.name},
-        inputs={f"{f.parent.name}/{f.name}": digest(f) for f in [*folders, *coarse]},
+        settings={"baseline": _name_of(baseline, folders)},
+        inputs=_flow_digests(folders, coarse),
         overwrite=overwrite,
     ) as pending:
-        entries = compare_flows(read, baseline.name, rough)
-        pending.warnings += _flow_warnings(entries)
+        entries = compare_flows(fine, _name_of(baseline, folders), rough)
+        pending.warnings += flow_warnings(entries)
         for warning in pending.warnings:
             _LOG.warning("%s", warning)
-        write_json(
-            pending.path,
-            {"format": COMPARISON_FORMAT, "baseline": baseline.name, "pressure_loss": entries},
+        write_json(pending.path, flow_comparison(entries, _name_of(baseline, folders)))
+
+
+def flow_comparison(entries: dict[str, dict[str, Any]], baseline: str) -> dict[str, Any]:
+    """Return the content of the comparison of one case."""
+    return {
+        "format": COMPARISON_FORMAT,
+        "baseline": baseline,
+        "definition": {
+            "deviation_percent": "100 (variant - baseline) / |baseline|, total pressure loss",
+            "discretisation_percent": "error of the finest lattice's total pressure loss",
+            "resolved": "the deviation exceeds its own lattice error and those of both losses",
+        },
+        "pressure_loss": entries,
+    }
+
+
+def named_folders(
+    paths: Sequence[Path], names: Sequence[str], first: Path | None
+) -> dict[str, Path]:
+    """Name artefacts by their folders or as told; `first` leads, wherever it stands.
+
+    Raises
+    ------
+    UsageError
+        If names and artefacts differ in number, or two artefacts have one name.
+    """
+    if names and len(names) != len(paths):
+        raise UsageError(
+            f"--names: {len(names)} names for {len(paths)} inputs; give one for each."
         )
+    own = dict(zip(paths, names or [path.name for path in paths], strict=True))
+    found = {} if first is None else {own.get(first, first.name): first}
+    for path, name in own.items():
+        if found.setdefault(name, path) != path:
+            raise UsageError(f"{name}: two inputs have this name; rename one.", name=name)
+    return found
 
 
-def _read_flow(folder: Path) -> dict[str, Any]:
-    content = read_json(folder / "flow.json")
-    needed = {"openings", "pressure_loss", "lattice", "numbers", "convergence"}
-    missing = sorted(needed - content.keys())
-    if missing:
-        raise InputError(
-            f"{folder.name}/flow.json: lacks {', '.join(missing)}; run 'ct2flow simulate' again."
-        )
-    return content
+def _name_of(folder: Path, folders: Mapping[str, Path]) -> str:
+    return next(name for name, path in folders.items() if path == folder)
 
 
-def _flow_warnings(entries: dict[str, dict[str, Any]]) -> list[str]:
+def _read_flow(folder: Path) -> FlowRecord:
+    return parse_flow(folder.name, read_json(folder / "flow.json"))
+
+
+def _read_coarse(
+    coarse: Sequence[Path], folders: Mapping[str, Path], fine: Mapping[str, FlowRecord]
+) -> dict[str, list[FlowRecord]]:
+    by_folder = {folder.name: name for name, folder in folders.items()}
+    found: dict[str, list[FlowRecord]] = {}
+    for folder in coarse:
+        if folder.name not in by_folder:
+            raise UsageError(
+                f"--coarse {folder.name}: no flow of this folder name is compared; give the same "
+                "cases on both lattices."
+            )
+        found.setdefault(by_folder[folder.name], []).append(_read_flow(folder))
+    for name, rough in found.items():
+        rough.sort(key=lambda flow: flow.lattice.spacing_mm)
+        spacings = [flow.lattice.spacing_mm for flow in (fine[name], *rough)]
+        if any(b <= a for a, b in pairwise(spacings)):
+            raise InputError(
+                f"{name}: its lattices of {spacings} mm do not become coarser; give the finest "
+                "run as FLOW_DIR and the others with --coarse.",
+                spacings_mm=spacings,
+            )
+    return found
+
+
+def _flow_digests(folders: Mapping[str, Path], coarse: Sequence[Path]) -> dict[str, str]:
+    fine = {name: digest(folder) for name, folder in folders.items()}
+    return fine | {f"coarse-{i}/{f.name}": digest(f) for i, f in enumerate(coarse, start=1)}
+
+
+def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what must be said wherever these losses are shown."""
     found = []
     for name, entry in entries.items():
         if not entry["converged"]:
             found.append(f"{name}: the flow has not converged; its mean over time is compared.")
+        if entry.get("coarse_converged") is False:
+            found.append(
+                f"{name}: a coarser run has not converged; the discretisation error is a guess."
+            )
         if entry["resolved"] is False:
             found.append(
-                f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is smaller "
-                f"than the discretisation error of {entry['discretisation_percent']:.1f} %; it is "
-                "not resolved."
+                f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not "
+                "resolved: smaller than its error (lattice: loss "
+                f"{entry['discretisation_percent']:.1f} %, deviation "
+                f"{entry['deviation_error_percent']:.1f} %)."
             )
     return found
 
@@ -112,6 +178,7 @@ def run_images(
     *,
     reference: Path,
     airway: Path | None = None,
+    region: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Compare restored volumes with the thin-slice one and write JSON.
@@ -127,8 +194,10 @@ def run_images(
     reference
         Thin-slice volume.
     airway
-        Airway folder, whose lumen's wall makes the band; without it, or if the airway is not
-        patent, every wall between air and tissue counts.
+        Airway folder, whose region says which air's wall makes the band; without it, or if the
+        airway is not patent, every wall between air and tissue inside the head counts.
+    region
+        Mask used instead of the airway folder's.
     overwrite
         Replace an existing output.
 
@@ -138,83 +207,97 @@ def run_images(
         If a volume is unusable or lies on another grid.
     """
     truth = read_volume(reference)
-    lumen = None if airway is None else _lumen_on(airway, truth)
+    mask = _mask_file(airway, region)
+    inside = None if mask is None else _mask_on(read_volume(mask), truth)
+    if inside is not None and not inside.any():
+        inside = None
     band = wall_band(
         truth.values,
         truth.grid.spacing_mm,
         isolevel_hu=settings.isolevel_hu,
         width_mm=settings.wall_band_mm,
-        lumen=lumen,
+        region=inside,
     )
-    inputs = [reference, *restored, *([airway] if airway is not None else [])]
+    methods = named_folders(restored, [path.name.split(".")[0] for path in restored], None)
+    inputs = {"reference": reference, **methods, "mask": mask}
     with publish(
         output,
         kind="image-comparison",
         stage="comparison",
         settings=settings,
-        inputs=inputs,
+        inputs={name: digest(path) for name, path in inputs.items() if path is not None},
         overwrite=overwrite,
     ) as pending:
-        methods = {}
-        for path in restored:
-            volume = read_volume(path)
-            _check_grid(path, volume, truth)
-            methods[path.name.split(".")[0]] = image_errors(truth.values, volume.values, band)
+        errors = {
+            name: image_errors(truth.values, _restored(path, truth), band)
+            for name, path in track(list(methods.items()), "compare images")
+        }
         definition = {
             "psnr_range_hu": list(FULL_RANGE_HU),
+            "psnr_peak_hu": FULL_RANGE_HU[1] - FULL_RANGE_HU[0],
             "psnr_pooling": "error pooled over all voxels of the volume",
-            "ssim_window": SSIM_WINDOW,
+            "psnr_soft_tissue_window_hu": list(SOFT_TISSUE_HU),
+            "ssim": f"mean over slices, {SSIM_WINDOW} x {SSIM_WINDOW} window, range 4095 HU",
             "airway_wall_band_mm": settings.wall_band_mm,
-            "airway_wall": "lumen of the airway" if lumen is not None else "every air-tissue wall",
+            "airway_wall": "every air-tissue wall inside the head" if inside is None else "airway",
             "airway_wall_voxels": int(band.sum()),
         }
         write_json(
             pending.path,
-            {"format": COMPARISON_FORMAT, "definition": definition, "methods": methods},
+            {"format": COMPARISON_FORMAT, "definition": definition, "methods": errors},
         )
 
 
-def _lumen_on(airway: Path, volume: Volume) -> Bool[np.ndarray, "z y x"] | None:
-    """Return the lumen on the volume's grid, or None if the airway has none."""
-    path = airway / "lumen.nii.gz"
-    if not path.is_file():
-        return None
-    lumen = read_volume(path)
-    if not lumen.values.any():
-        return None
-    if lumen.grid.matches(volume.grid):
-        mask: Bool[np.ndarray, "z y x"] = lumen.values > 0
-        return mask
-    return _nearest(lumen, volume)
+def _mask_file(airway: Path | None, region: Path | None) -> Path | None:
+    """Return the mask that says where the airway is: its region reaches over the wall."""
+    if region is not None:
+        return region
+    known = () if airway is None else (airway / "region.nii.gz", airway / "lumen.nii.gz")
+    return next((path for path in known if path.is_file()), None)
 
 
-def _nearest(lumen: Volume, volume: Volume) -> Bool[np.ndarray, "z y x"]:
+def _mask_on(mask: Volume, volume: Volume) -> Bool[np.ndarray, "z y x"]:
+    """Return the mask on the volume's grid, the nearest voxel's value."""
+    if mask.grid.matches(volume.grid):
+        same: Bool[np.ndarray, "z y x"] = mask.values > 0
+        return same
+    return _nearest(mask, volume)
+
+
+def _nearest(mask: Volume, volume: Volume) -> Bool[np.ndarray, "z y x"]:
     """Sample a mask at the voxel centres of another grid (both grids share their axes)."""
-    corner = lumen.grid.to_index(volume.grid.to_world_mm(np.zeros(3)))
-    mask = np.zeros(volume.grid.shape, dtype=bool)
+    corner = mask.grid.to_index(volume.grid.to_world_mm(np.zeros(3)))
+    sampled = np.zeros(volume.grid.shape, dtype=bool)
     index = []
     for axis, size in enumerate(volume.grid.shape):
         unit = np.zeros(3)
         unit[axis] = 1.0
-        step = lumen.grid.to_index(volume.grid.to_world_mm(unit)) - corner
+        step = mask.grid.to_index(volume.grid.to_world_mm(unit)) - corner
         index.append(np.rint(corner[axis] + step[axis] * np.arange(size)).astype(int))
-    valid = [(i >= 0) & (i < n) for i, n in zip(index, lumen.grid.shape, strict=True)]
+    valid = [(i >= 0) & (i < n) for i, n in zip(index, mask.grid.shape, strict=True)]
     target = np.ix_(*(np.flatnonzero(v) for v in valid))
     source = np.ix_(*(i[v] for i, v in zip(index, valid, strict=True)))
-    mask[target] = lumen.values[source] > 0
-    return mask
+    sampled[target] = mask.values[source] > 0
+    return sampled
 
 
-def _check_grid(path: Path, volume: Volume, truth: Volume) -> None:
+def _restored(path: Path, truth: Volume) -> Shaped[np.ndarray, "z y x"]:
+    volume = read_volume(path)
     if not volume.grid.matches(truth.grid, tolerance_mm=0.01):
         raise InputError(
             f"{path.name}: its grid of {volume.grid.shape} voxels is not the reference's of "
             f"{truth.grid.shape} voxels at the same place; restore it from slices of that volume."
         )
+    return volume.values
 
 
 def run_surfaces(
-    surfaces: Sequence[Path], output: Path, *, reference: Path, overwrite: bool = False
+    surfaces: Sequence[Path],
+    output: Path,
+    *,
+    reference: Path,
+    names: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> None:
     """Compare surface folders with the thin-slice one and write JSON.
 
@@ -226,6 +309,8 @@ def run_surfaces(
         JSON file to write.
     reference
         Surface folder of the thin-slice scan; it may be among the surfaces.
+    names
+        Names for the surfaces instead of their folders', in their order.
     overwrite
         Replace an existing output.
 
@@ -234,21 +319,35 @@ def run_surfaces(
     InputError
         If a folder lacks its wall or a patch is unreadable.
     """
-    folders = list(dict.fromkeys([reference, *surfaces]))
+    folders = named_folders(surfaces, names, reference)
     with publish(
         output,
         kind="surface-comparison",
         stage="comparison",
-        settings={"reference": reference.name},
-        inputs=folders,
+        settings={"reference": _name_of(reference, folders)},
+        inputs={name: digest(folder) for name, folder in folders.items()},
         overwrite=overwrite,
     ) as pending:
         truth = read_triangles(reference / "wall.stl")
-        entries = {f.name: _compare_surface(f, truth, own=f == reference) for f in folders}
+        entries = {
+            name: _compare_surface(folders[name], truth, own=folders[name] == reference)
+            for name in track(list(folders), "compare surfaces")
+        }
+        reference_ml = entries[_name_of(reference, folders)]["volume_ml"]
+        for entry in entries.values():
+            entry["volume_deviation_percent"] = deviation_percent(entry["volume_ml"], reference_ml)
+        content = {"format": COMPARISON_FORMAT, "reference": _name_of(reference, folders)}
         write_json(
-            pending.path,
-            {"format": COMPARISON_FORMAT, "reference": reference.name, "surfaces": entries},
+            pending.path, content | {"definition": _SURFACE_DEFINITION, "surfaces": entries}
         )
+
+
+_SURFACE_DEFINITION = {
+    "points_per_surface": SAMPLES,
+    "mean_distance_mm": "mean over both directions, points evenly by area to exact triangles",
+    "hausdorff95_mm": "95 % quantile of the same distances, both directions pooled",
+    "volume_ml": "enclosed by wall, inlets and outlets",
+}
 
 
 def _compare_surface(
@@ -256,7 +355,7 @@ def _compare_surface(
 ) -> dict[str, Any]:
     record = read_json(folder / "surface.json") if (folder / "surface.json").is_file() else {}
     entry: dict[str, Any] = {
-        "volume_ml": record.get("volume_ml", _enclosed_ml(folder)),
+        "volume_ml": record["volume_ml"] if "volume_ml" in record else _volume_ml(folder),
         "minimal_area_mm2": record.get("minimal_area_mm2"),
         "mean_distance_mm": 0.0,
         "hausdorff95_mm": 0.0,
@@ -274,11 +373,8 @@ def _compare_surface(
     }
 
 
-def _enclosed_ml(folder: Path) -> float:
-    triangles = np.concatenate([read_triangles(p) for p in _patches(folder)])
-    centred = triangles - triangles.mean(axis=(0, 1))
-    crossed = np.cross(centred[:, 1], centred[:, 2])
-    return abs(float(np.einsum("fi,fi->", centred[:, 0], crossed))) / 6.0 / MM3_PER_ML
+def _volume_ml(folder: Path) -> float:
+    return enclosed_ml(np.concatenate([read_triangles(path) for path in _patches(folder)]))
 
 
 def _patches(folder: Path) -> list[Path]:

@@ -16,6 +16,8 @@ import pyvista
 import trimesh
 from jaxtyping import Float
 
+from pipeline.core.units import MM3_PER_ML
+
 SAMPLES = 40_000
 _SEED = 20240715
 
@@ -74,3 +76,10 @@ def distance_to_surface(
     _, closest = mesh.find_closest_cell(points, return_closest_point=True)
     distance: Float[np.ndarray, "point"] = np.linalg.norm(points - closest, axis=1)
     return distance
+
+
+def enclosed_ml(triangles: Float[np.ndarray, "face 3 3"]) -> float:
+    """Return the volume that a closed surface encloses, ml, by the divergence theorem."""
+    centred = triangles - triangles.mean(axis=(0, 1))
+    crossed = np.cross(centred[:, 1], centred[:, 2])
+    return abs(float(np.einsum("fi,fi->", centred[:, 0], crossed))) / 6.0 / MM3_PER_ML

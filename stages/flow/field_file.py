@@ -50,4 +50,4 @@ def _as_bytes(image: vtkImageData) -> bytes:
     writer.SetCompressorTypeToZLib()
     writer.WriteToOutputStringOn()
     writer.Write()
-    return bytes(writer.GetOutputString().encode("latin-1", "surrogateescape"))
+    return bytes(writer.GetOutputString())

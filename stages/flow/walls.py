@@ -121,6 +121,7 @@ def interpolated_walls(
     excess = np.where(near, (8.0 / 3.0) * (1.0 - q), 4.0 / 3.0) * viscous / blunt
     import os
     curvature *= float(os.environ.get('CURV','1'))
+    if os.environ.get('LON')=='0': curved = curved & ~lonely
     strength = curved * curvature * 3.0 * WEIGHTS[direction] * (needed - excess)
     mirrored = np.minimum((1.0 - distance_behind) / np.maximum(distance_behind, 1e-6), 1.0)
     back = strength * q / (1.0 + q)

@@ -21,7 +21,6 @@ from typing import Literal
 import numpy as np
 
 from stages.phantom.anatomy import Anatomy, Side
-from stages.phantom.sheets import Sheets, build_sheets
 from stages.phantom.shapes import (
     Numbers,
     polygon_distance,
@@ -31,6 +30,7 @@ from stages.phantom.shapes import (
     smooth_union,
     sweep,
 )
+from stages.phantom.sheets import Sheets, build_sheets
 
 INSPIRATION = (0.0, 0.258819, 0.965926)
 """Direction of inspired air at the nostrils: up and 15 degrees back."""
@@ -185,7 +185,7 @@ def airway_sheets(anatomy: Anatomy) -> Sheets:
             lambda y, z: _width(y, z, anatomy, anatomy.left),
             lambda y, z: _width(y, z, anatomy, anatomy.right),
             lambda y, z: polygon_distance(y, z, throat),
-            lambda y, z: _pharynx_half(z, anatomy),
+            lambda _, z: _pharynx_half(z, anatomy),
         )
     )
 
@@ -207,7 +207,8 @@ def inferior_turbinates(p: Location, anatomy: Anatomy) -> Numbers:
     z = _tapered(p.z + 0.05 * (p.y + 28.0), p.y, root_mm=13.0, ends_mm=(-55.0, -5.0))
     scroll = ((18.0, 17.0), (1.8, 15.4), (0.0, 12.5), (0.0, 6.8), (2.6, 3.8))
     across = polyline_distance(u, z, scroll)
-    return sweep(across, p.y, start_mm=-51.0, end_mm=-8.0, radius_mm=0.0) - radius
+    solid: Numbers = sweep(across, p.y, start_mm=-51.0, end_mm=-8.0, radius_mm=0.0) - radius
+    return solid
 
 
 def middle_turbinates(p: Location, anatomy: Anatomy) -> Numbers:
@@ -217,7 +218,8 @@ def middle_turbinates(p: Location, anatomy: Anatomy) -> Numbers:
     fold = ((7.0, 41.0), (0.6, 34.0), (0.0, 29.0), (0.5, 23.6))
     z = _tapered(p.z + 0.08 * (p.y + 25.0), p.y, root_mm=34.0, ends_mm=(-46.0, -8.0))
     across = polyline_distance(u, z, fold)
-    return sweep(across, p.y, start_mm=-43.0, end_mm=-11.0, radius_mm=0.0) - radius
+    solid: Numbers = sweep(across, p.y, start_mm=-43.0, end_mm=-11.0, radius_mm=0.0) - radius
+    return solid
 
 
 def plugs(p: Location, anatomy: Anatomy) -> Numbers:

@@ -63,7 +63,8 @@ def _below_floor(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
 def spinal_canal(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
     """Return the distance to the canal from the foramen magnum downwards."""
     centre = 56.0 - 6.0 * smooth_step(z, 0.0, 40.0)
-    return np.maximum(np.sqrt(x * x + ((y - centre) * 1.1) ** 2) - 8.5, z - 34.0)
+    canal: Numbers = np.maximum(np.sqrt(x * x + ((y - centre) * 1.1) ** 2) - 8.5, z - 34.0)
+    return canal
 
 
 _UPPER_ARCH = ((0.0, -50.0), (13.0, -46.0), (21.0, -34.0), (25.0, -14.0))
@@ -73,18 +74,42 @@ _JAW = ((0.0, -46.0), (16.0, -41.0), (33.0, -14.0), (45.0, 8.0))
 
 def bone_parts(
     anatomy: Anatomy,
-) -> list[tuple[str, Distance, tuple[tuple[float, float], tuple[float, float], tuple[float, float]], float]]:
+) -> list[
+    tuple[
+        str, Distance, tuple[tuple[float, float], tuple[float, float], tuple[float, float]], float
+    ]
+]:
     """Return name, distance, bounding box and depth of the marrow of each bone; 0: no marrow."""
     w = anatomy.face_width
     return [
         ("maxilla", _paired(_maxilla, w), ((-48.0, 48.0), (-62.0, 2.0), (-16.0, 42.0)), 1.6),
         ("palate", _palate, ((-26.0, 26.0), (-60.0, 6.0), (-14.0, -2.0)), 1.2),
-        ("upper jaw", _arch(_UPPER_ARCH, -11.0, -6.0, 5.2), ((-34.0, 34.0), (-58.0, -4.0), (-20.0, 4.0)), 1.4),
-        ("upper teeth", _teeth(_UPPER_ARCH, -22.0, -14.0), ((-32.0, 32.0), (-58.0, -8.0), (-28.0, -8.0)), 0.0),
-        ("lower teeth", _teeth(_LOWER_ARCH, -34.0, -27.5), ((-34.0, 34.0), (-54.0, -6.0), (-40.0, -22.0)), 0.0),
+        (
+            "upper jaw",
+            _arch(_UPPER_ARCH, -11.0, -6.0, 5.2),
+            ((-34.0, 34.0), (-58.0, -4.0), (-20.0, 4.0)),
+            1.4,
+        ),
+        (
+            "upper teeth",
+            _teeth(_UPPER_ARCH, -22.0, -14.0),
+            ((-32.0, 32.0), (-58.0, -8.0), (-28.0, -8.0)),
+            0.0,
+        ),
+        (
+            "lower teeth",
+            _teeth(_LOWER_ARCH, -34.0, -27.5),
+            ((-34.0, 34.0), (-54.0, -6.0), (-40.0, -22.0)),
+            0.0,
+        ),
         ("mandible", _paired(_mandible, w), ((-62.0, 62.0), (-56.0, 32.0), (-68.0, 26.0)), 2.0),
         ("zygoma", _paired(_zygoma, w), ((-74.0, 74.0), (-46.0, 28.0), (8.0, 36.0)), 1.8),
-        ("pterygoids", _paired(_pterygoid, 1.0), ((-22.0, 22.0), (-6.0, 16.0), (-10.0, 40.0)), 0.0),
+        (
+            "pterygoids",
+            _paired(_pterygoid, 1.0),
+            ((-22.0, 22.0), (-6.0, 16.0), (-10.0, 40.0)),
+            0.0,
+        ),
         ("spine", _spine, ((-32.0, 32.0), (26.0, 92.0), (-200.0, 22.0)), 1.5),
     ]
 
@@ -122,7 +147,9 @@ def _arch(
 def _teeth(curve: tuple[tuple[float, float], ...], low_mm: float, high_mm: float) -> Distance:
     def crowns(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         side = np.abs(x)
-        row = sweep(polyline_distance(side, y, curve), z, start_mm=low_mm, end_mm=high_mm, radius_mm=3.4)
+        row = sweep(
+            polyline_distance(side, y, curve), z, start_mm=low_mm, end_mm=high_mm, radius_mm=3.4
+        )
         angle = np.arctan2(side, -(y + 18.0))
         gaps = 3.2 - 3.6 * np.abs(np.cos(angle * 11.0))
         return smooth_union(np.maximum(row, row + 0.45 * gaps - 0.8), row + 1.4, 1.0)
@@ -134,7 +161,14 @@ def _mandible(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
     across = polyline_distance(x, y, _JAW)
     body = sweep(across, z, start_mm=-52.0, end_mm=-38.0, radius_mm=5.6)
     lean = x - 0.06 * (z + 30.0)
-    ramus = box(lean, y - 0.12 * (z + 40.0), z, centre_mm=(46.0, 8.0, -14.0), half_mm=(4.2, 14.0, 30.0), rounding_mm=4.0)
+    ramus = box(
+        lean,
+        y - 0.12 * (z + 40.0),
+        z,
+        centre_mm=(46.0, 8.0, -14.0),
+        half_mm=(4.2, 14.0, 30.0),
+        rounding_mm=4.0,
+    )
     condyle = ellipsoid(x, y, z, centre_mm=(50.0, 20.0, 18.0), radii_mm=(8.0, 5.0, 6.0))
     return smooth_union(smooth_union(body, ramus, 6.0), condyle, 4.0)
 
@@ -159,7 +193,9 @@ def _spine(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
     arch = smooth_intersection(ring, np.abs(local + 2.0) - 5.0, 3.0)
     lateral = ellipsoid(np.abs(x), y, local, centre_mm=(18.0, 47.0, 0.0), radii_mm=(8.0, 7.0, 5.5))
     process = ellipsoid(x, y, local, centre_mm=(0.0, 76.0, -3.0), radii_mm=(3.0, 13.0, 4.0))
-    vertebra = smooth_union(smooth_union(body, arch, 3.0), smooth_union(lateral, process, 2.0), 3.0)
+    vertebra = smooth_union(
+        smooth_union(body, arch, 3.0), smooth_union(lateral, process, 2.0), 3.0
+    )
     axis = sweep(np.sqrt(x * x + (y - 40.0) ** 2), z, start_mm=-20.0, end_mm=2.0, radius_mm=5.0)
     atlas_ring = np.abs(np.sqrt((x * 0.8) ** 2 + (y - 53.0) ** 2) - 18.0) - 4.0
     atlas = smooth_intersection(atlas_ring, np.abs(z + 1.0) - 6.0, 4.0)

@@ -84,8 +84,10 @@ def _blocks(
     nz, ny, nx = counts
     split = [p.reshape(-1, b) for p, b in zip(padded, _BLOCK, strict=True)]
     centres = np.meshgrid(*(s.mean(axis=1) for s in split), indexing="ij")
-    reach = LIPSCHITZ * 0.5 * math.hypot(
-        *(float(np.ptp(s[0])) + e for s, e in zip(split, steps, strict=True))
+    reach = (
+        LIPSCHITZ
+        * 0.5
+        * math.hypot(*(float(np.ptp(s[0])) + e for s, e in zip(split, steps, strict=True)))
     )
     d = _evaluate(distance, *(c.ravel() for c in centres))
     if d.min() > reach:
@@ -130,9 +132,7 @@ def _sampled(
 ) -> Float[np.ndarray, " voxel"]:
     counts = [max(math.ceil(s / _SUB_MM), 1) for s in steps]
     width = float(np.cbrt(math.prod(s / n for s, n in zip(steps, counts, strict=True))))
-    offsets = [
-        s * ((np.arange(n) + 0.5) / n - 0.5) for s, n in zip(steps, counts, strict=True)
-    ]
+    offsets = [s * ((np.arange(n) + 0.5) / n - 0.5) for s, n in zip(steps, counts, strict=True)]
     total = np.zeros(z.size, dtype=np.float32)
     for dz in offsets[0]:
         for dy in offsets[1]:
@@ -147,7 +147,5 @@ def _evaluate(distance: Distance, z: Numbers, y: Numbers, x: Numbers) -> Numbers
     values = np.empty(z.size, dtype=np.float32)
     for start in range(0, z.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        values[part] = distance(
-            *(np.asarray(v[part], dtype=np.float32) for v in (x, y, z))
-        )
+        values[part] = distance(*(np.asarray(v[part], dtype=np.float32) for v in (x, y, z)))
     return values

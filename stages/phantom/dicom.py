@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int16
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import PYDICOM_ROOT_UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import PYDICOM_ROOT_UID, UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from pipeline.core.geometry import VoxelGrid
 
@@ -66,9 +66,9 @@ def _uid(label: SeriesLabel, *names: str) -> str:
 def _with_meta(instance_uid: str) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = instance_uid
+    meta.MediaStorageSOPInstanceUID = UID(instance_uid)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = PYDICOM_ROOT_UID + "1"
+    meta.ImplementationClassUID = UID(PYDICOM_ROOT_UID + "1")
     meta.ImplementationVersionName = "CT2FLOW"
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SpecificCharacterSet = "ISO_IR 100"

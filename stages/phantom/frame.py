@@ -29,9 +29,7 @@ class Frame:
     shift_mm: Float[np.ndarray, 3]
     scale: float
 
-    def to_anatomy(
-        self, x: Numbers, y: Numbers, z: Numbers
-    ) -> tuple[Numbers, Numbers, Numbers]:
+    def to_anatomy(self, x: Numbers, y: Numbers, z: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """Map scanner coordinates to anatomical ones."""
         inverse = (self.rotation.T / self.scale).astype(np.result_type(x, y, z))
         a, b, c = (v - v.dtype.type(s) for v, s in zip((x, y, z), self.shift_mm, strict=True))

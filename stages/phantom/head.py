@@ -74,7 +74,8 @@ class Head:
         near = (y < -38.0) & (np.abs(x) < 34.0) & (z > -20.0) & (z < 62.0)
         at = (x[near], y[near], z[near])
         face[near] = smooth_union(face[near], self.nose(*at), 9.0)
-        return np.minimum(face, ears(x, y, z, self.anatomy))
+        outline: Numbers = np.minimum(face, ears(x, y, z, self.anatomy))
+        return outline
 
     def face(self, x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         """Return the distance to the head without nose and ears."""
@@ -116,7 +117,9 @@ class Head:
         across = np.hypot(x, (y - tip_y - 1.5) * 0.848 - (z - 11.0) * 0.53)
         dorsum = sweep(across, along, start_mm=0.0, end_mm=30.0, radius_mm=6.5)
         solid = smooth_union(solid, dorsum, 6.0)
-        columella = ellipsoid(x, y, z, centre_mm=(0.0, tip_y + 6.5, 3.0), radii_mm=(5.5, 11.0, 6.0))
+        columella = ellipsoid(
+            x, y, z, centre_mm=(0.0, tip_y + 6.5, 3.0), radii_mm=(5.5, 11.0, 6.0)
+        )
         solid = smooth_union(solid, columella, 4.0)
         base = smooth_step(y, -60.0, -52.0) * -30.0 - nostril_height(y, z, a)
         return smooth_intersection(solid, base, 3.0)
@@ -135,7 +138,9 @@ _SOFT_PARTS = (
 
 def build_head(anatomy: Anatomy, airway: Airway) -> Head:
     """Tabulate the axial sections of one patient."""
-    z, front, rear, half = (np.array(column, dtype=np.float64) for column in zip(*_LEVELS_MM, strict=True))
+    z, front, rear, half = (
+        np.array(column, dtype=np.float64) for column in zip(*_LEVELS_MM, strict=True)
+    )
     fine = np.arange(z[0], z[-1] + _STEP_MM / 2, _STEP_MM)
     f = PchipInterpolator(z, _WIDEST_Y_MM - front)(fine)
     r = PchipInterpolator(z, rear - _WIDEST_Y_MM)(fine)
@@ -152,5 +157,3 @@ def ears(x: Numbers, y: Numbers, z: Numbers, anatomy: Anatomy) -> Numbers:
     shell = ellipsoid(out, y, z, centre_mm=(2.0, 38.0, 22.0), radii_mm=(7.0, 16.0, 30.0))
     hollow = ellipsoid(out, y, z, centre_mm=(7.0, 36.0, 24.0), radii_mm=(6.0, 10.0, 20.0))
     return 0.85 * smooth_intersection(shell, -hollow, 3.0)
-
-

@@ -78,7 +78,9 @@ def scan(
         hu = paint(patient.tissues, textures, grid, start, stop, thickness_mm=optics.thickness_mm)
         hu = blur(hu, grid, optics.blur_mm)
         for k in range(start, stop):
-            hu[k - start] += noise(grid, optics.noise_hu, np.random.default_rng([optics.seed, 2, k]))
+            hu[k - start] += noise(
+                grid, optics.noise_hu, np.random.default_rng([optics.seed, 2, k])
+            )
         hu[:, ~inside] = PADDING_HU
         yield np.clip(np.rint(hu), *_HU_LIMITS).astype(np.int16)
 
@@ -101,7 +103,9 @@ def paint(
     """
     z, y, x = grid_axes(grid)
     hu = np.full((stop - start, *grid.shape[1:]), -1000.0, dtype=np.float32)
-    fields = [f.on_grid(z[start:stop], y, x) for f in (textures.slow, textures.fascia, textures.fine)]
+    fields = [
+        f.on_grid(z[start:stop], y, x) for f in (textures.slow, textures.fascia, textures.fine)
+    ]
     for tissue in tissues:
         covered = cover(
             tissue.distance, (z[start:stop], y, x), tissue.bounds_mm, thickness_mm=thickness_mm
@@ -120,7 +124,8 @@ def grid_axes(
     """Return the coordinates of the slices, rows and columns of an axial grid, mm."""
     x0, y0, z0 = grid.origin_mm
     z, y, x = (
-        o + s * np.arange(n) for o, s, n in zip((z0, y0, x0), grid.spacing_mm, grid.shape, strict=True)
+        o + s * np.arange(n)
+        for o, s, n in zip((z0, y0, x0), grid.spacing_mm, grid.shape, strict=True)
     )
     return z, y, x
 
@@ -135,7 +140,9 @@ def _appearance(
     if material.fine_hu:
         value = value + np.float32(material.fine_hu) * fine
     if material.fascia_hu:
-        value = value - np.float32(material.fascia_hu) * np.exp(-((fascia / np.float32(0.13)) ** 2))
+        value = value - np.float32(material.fascia_hu) * np.exp(
+            -((fascia / np.float32(0.13)) ** 2)
+        )
     return value
 
 

@@ -11,6 +11,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -84,12 +85,10 @@ def box(
     return distance
 
 
-def polyline_distance(
-    u: Numbers, v: Numbers, points_mm: Sequence[tuple[float, float]]
-) -> Numbers:
+def polyline_distance(u: Numbers, v: Numbers, points_mm: Sequence[tuple[float, float]]) -> Numbers:
     """Return the distance to a chain of straight segments in a plane."""
     nearest = None
-    for (u0, v0), (u1, v1) in zip(points_mm[:-1], points_mm[1:], strict=True):
+    for (u0, v0), (u1, v1) in pairwise(points_mm):
         du, dv = u1 - u0, v1 - v0
         t = np.clip(((u - u0) * du + (v - v0) * dv) / (du * du + dv * dv), 0.0, 1.0)
         squared = (u - u0 - t * du) ** 2 + (v - v0 - t * dv) ** 2
@@ -120,9 +119,7 @@ def sweep(
     return distance
 
 
-def polygon_distance(
-    u: Numbers, v: Numbers, points_mm: Sequence[tuple[float, float]]
-) -> Numbers:
+def polygon_distance(u: Numbers, v: Numbers, points_mm: Sequence[tuple[float, float]]) -> Numbers:
     """Return the exact signed distance to a simple polygon in a plane, negative inside."""
     distance = polyline_distance(u, v, [*points_mm, points_mm[0]])
     inside = np.zeros(np.broadcast(u, v).shape, dtype=bool)

@@ -44,7 +44,10 @@ class Sheets:
         y, z = np.broadcast_arrays(y, z)
         values = np.empty((self.coefficients.shape[2], y.size), dtype=y.dtype)
         _evaluate(
-            self.coefficients, np.ascontiguousarray(y).ravel(), np.ascontiguousarray(z).ravel(), values
+            self.coefficients,
+            np.ascontiguousarray(y).ravel(),
+            np.ascontiguousarray(z).ravel(),
+            values,
         )
         return [field.reshape(y.shape) for field in values]
 

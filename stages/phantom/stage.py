@@ -14,7 +14,7 @@ from pipeline.core.geometry import VoxelGrid
 from pipeline.core.planes import write_planes
 from pipeline.core.progress import Progress
 from pipeline.core.volume import Volume, write_volume
-from stages.phantom.anatomy import draw_anatomy
+from stages.phantom.anatomy import Variant, draw_anatomy
 from stages.phantom.dicom import SeriesLabel, slice_dataset
 from stages.phantom.scanner import Optics, scan
 from stages.phantom.settings import ScanSettings, TruthSettings
@@ -29,7 +29,7 @@ from stages.phantom.truth import (
 )
 
 
-def patient_of(seed: int, variant: str) -> Patient:
+def patient_of(seed: int, variant: Variant) -> Patient:
     """Return the patient of a seed."""
     return build_patient(draw_anatomy(np.random.default_rng(seed), variant))
 
@@ -130,9 +130,7 @@ def run_truth(output: Path, settings: TruthSettings, *, overwrite: bool = False)
 def _slices(
     settings: ScanSettings, patient: Patient, grid: VoxelGrid
 ) -> Iterator[Int16[np.ndarray, "y x"]]:
-    optics = Optics(
-        _thickness_mm(settings), settings.blur_mm, settings.noise_hu, settings.seed
-    )
+    optics = Optics(_thickness_mm(settings), settings.blur_mm, settings.noise_hu, settings.seed)
     with Progress("scan the phantom", grid.shape[0], "slices") as progress:
         for slab in scan(patient, grid, optics):
             yield from slab

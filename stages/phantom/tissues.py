@@ -12,12 +12,12 @@ from stages.phantom.airway import (
     PASSAGE,
     SEPTUM,
     Airway,
+    Location,
     build_airway,
     inferior_turbinates,
     middle_turbinates,
     nostril_height,
     passages,
-    Location,
 )
 from stages.phantom.anatomy import Anatomy
 from stages.phantom.bones import (
@@ -28,7 +28,14 @@ from stages.phantom.bones import (
 )
 from stages.phantom.frame import Frame, head_frame
 from stages.phantom.head import Head, build_head
-from stages.phantom.shapes import Distance, Numbers, box, ellipsoid, smooth_intersection, smooth_step
+from stages.phantom.shapes import (
+    Distance,
+    Numbers,
+    box,
+    ellipsoid,
+    smooth_intersection,
+    smooth_step,
+)
 
 Point = tuple[float, float, float]
 Bounds = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -114,7 +121,13 @@ def build_patient(anatomy: Anatomy) -> Patient:
     frame = head_frame(anatomy)
     airway = build_airway(anatomy)
     head = build_head(anatomy, airway)
-    inner = [*_soft_tissues(head), *_skull(head), *_bones(anatomy), *_pairs(_ORBIT), *_sinuses(airway)]
+    inner = [
+        *_soft_tissues(head),
+        *_skull(head),
+        *_bones(anatomy),
+        *_pairs(_ORBIT),
+        *_sinuses(airway),
+    ]
     inner += _nose(airway)
     posed = [
         Tissue(t.name, t.material, frame.posed(t.distance), _posed_bounds(t.bounds_mm, frame))
@@ -124,7 +137,14 @@ def build_patient(anatomy: Anatomy) -> Patient:
 
 
 def _posed_bounds(bounds: Bounds, frame: Frame) -> Bounds:
-    corners = np.array([frame.point_to_scanner((x, y, z)) for x in bounds[0] for y in bounds[1] for z in bounds[2]])
+    corners = np.array(
+        [
+            frame.point_to_scanner((x, y, z))
+            for x in bounds[0]
+            for y in bounds[1]
+            for z in bounds[2]
+        ]
+    )
     (x0, y0, z0), (x1, y1, z1) = corners.min(axis=0), corners.max(axis=0)
     return ((float(x0), float(x1)), (float(y0), float(y1)), (float(z0), float(z1)))
 
@@ -134,7 +154,8 @@ def _table() -> Tissue:
 
     def shell(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         wall = np.abs(np.sqrt(x * x + (y - 12.0) ** 2) - 111.0) - 1.2
-        return np.maximum(wall, 40.0 - y) + 0.0 * z
+        part: Numbers = np.maximum(wall, 40.0 - y) + 0.0 * z
+        return part
 
     return Tissue("table", Material(-250.0), shell, EVERYWHERE)
 
@@ -145,7 +166,8 @@ def _soft_tissues(head: Head) -> list[Tissue]:
     def deep(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         waves = 0.35 * np.sin(0.11 * np.abs(x) + 0.05 * y) * np.cos(0.07 * z + 0.04 * y)
         thin = (1.0 + waves) * (1.0 - 0.45 * smooth_step(z, 40.0, 70.0))
-        return head.face(x, y, z) + (2.0 + fat_mm) * thin
+        muscle: Numbers = head.face(x, y, z) + (2.0 + fat_mm) * thin
+        return muscle
 
     return [
         Tissue("skin", SKIN, head.distance, EVERYWHERE),
@@ -176,7 +198,12 @@ def _skull(head: Head) -> list[Tissue]:
         Tissue("diploe", DIPLOE, diploe, limits),
         Tissue("cerebrospinal fluid", FLUID, partial(brain, head), limits),
         Tissue("brain", BRAIN, partial(_inset, partial(brain, head), 2.0), limits),
-        Tissue("mastoid cells", Material(-250.0, 120.0, 280.0), _mirrored_ellipsoid((58.0, 44.0, 16.0), (6.5, 9.0, 11.0)), limits),
+        Tissue(
+            "mastoid cells",
+            Material(-250.0, 120.0, 280.0),
+            _mirrored_ellipsoid((58.0, 44.0, 16.0), (6.5, 9.0, 11.0)),
+            limits,
+        ),
         Tissue("spinal canal", FLUID, spinal_canal, canal),
     ]
 
@@ -189,7 +216,9 @@ def _bones(anatomy: Anatomy) -> list[Tissue]:
         if marrow_mm > 0:
             inner = partial(_inset, distance, marrow_mm)
             found.append(Tissue(f"{name} marrow", Material(400.0, 60.0, 110.0), inner, bounds))
-    found.append(Tissue("canal", FLUID, spinal_canal, ((-14.0, 14.0), (40.0, 76.0), (-200.0, 30.0))))
+    found.append(
+        Tissue("canal", FLUID, spinal_canal, ((-14.0, 14.0), (40.0, 76.0), (-200.0, 30.0)))
+    )
     return found
 
 
@@ -269,7 +298,11 @@ def _maxillary_sinus(name: str, airway: Airway, grow_mm: float) -> Tissue:
         round_mm, flat_mm = (19.0 * scale, 23.0 * scale, 20.0 * scale), (14.5 * scale, 20.5, 15.0)
         egg = ellipsoid(side, y, z, centre_mm=(27.0, -24.0, 13.0), radii_mm=round_mm)
         walls = box(side, y, z, centre_mm=(28.0, -23.0, 12.0), half_mm=flat_mm, rounding_mm=5.0)
-        return smooth_intersection(egg, walls, 5.0) - grow_mm
+        solid = smooth_intersection(egg, walls, 5.0)
+        rear = 0.786 * side + 0.618 * y - 16.0 * scale
+        flank = 0.822 * side - 0.570 * z - 23.5 * scale
+        solid = smooth_intersection(solid, rear, 7.0)
+        return smooth_intersection(solid, flank, 7.0) - grow_mm
 
     limits: Bounds = ((-48.0, 48.0), (-48.0, 3.0), (-8.0, 32.0))
     if grow_mm > 0:
@@ -291,7 +324,10 @@ def _nose(airway: Airway) -> list[Tissue]:
 
     def lining(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         outside = smooth_step(y, -60.0, -52.0) * -30.0 + 1.5 - nostril_height(y, z, anatomy)
-        return np.maximum(airway.distance(x, y, z) - MUCOSA_MM, outside)
+        # Turbinates are soft tissue throughout, not only as deep as the lining.
+        inside = np.minimum(airway.distance(x, y, z), passages(airway.locate(x, y, z)))
+        lined: Numbers = np.maximum(inside - MUCOSA_MM, outside)
+        return lined
 
     def nasal_bones(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         limits = np.maximum(24.0 - z, y + 48.0)
@@ -301,7 +337,8 @@ def _nose(airway: Airway) -> list[Tissue]:
         p = airway.locate(x, y, z)
         plate = np.abs(p.x - p.fields[SEPTUM]) - 0.5
         within = np.maximum(p.fields[PASSAGE] + 2.0, np.maximum(-52.0 - p.y, p.y + 4.0))
-        return np.maximum(plate, within)
+        bone: Numbers = np.maximum(plate, within)
+        return bone
 
     def concha(shape: Shape, core_mm: float, x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         p = airway.locate(x, y, z)

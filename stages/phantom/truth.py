@@ -40,7 +40,14 @@ _LUMEN_BOX = ((-26.0, 26.0), (-92.0, 34.0), (-26.0, 50.0))
 _SECTION_STEP_MM = 0.2
 _FIRST_STATION_MM = 6.0
 """Sections before this one would be cut by the nostril plane."""
-_STATIONS_MM = ((-72.0, 1.8), (-69.5, 11.0), (-64.0, 16.0), (-54.0, 16.5), (-30.0, 16.0), (-8.0, 14.0))
+_STATIONS_MM = (
+    (-72.0, 1.8),
+    (-69.5, 11.0),
+    (-64.0, 16.0),
+    (-54.0, 16.5),
+    (-30.0, 16.0),
+    (-8.0, 14.0),
+)
 """Path (y, z) along which the passages are cut: up through the valve, then back."""
 
 
@@ -140,9 +147,7 @@ def section(
     along = np.cross(n, across)
     steps = np.arange(-reach_mm, reach_mm + _SECTION_STEP_MM / 2, _SECTION_STEP_MM)
     u, v = np.meshgrid(steps, steps, indexing="ij")
-    points = (
-        np.array(centre)[:, None, None] + across[:, None, None] * u + along[:, None, None] * v
-    )
+    points = np.array(centre)[:, None, None] + across[:, None, None] * u + along[:, None, None] * v
     where = patient.airway.locate(*points)
     air = patient.airway.distance(*points) < 0
     if side:
@@ -190,7 +195,8 @@ def lumen_distance(patient: Patient) -> Distance:
     def anatomical(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
         below_rim = np.maximum(nostril_height(y, z, anatomy) - NOSTRIL_PLANE_MM, y + 60.0)
         closed: Numbers = np.maximum(patient.airway.distance(x, y, z), -below_rim)
-        return np.maximum(closed, bottom - z)
+        cut: Numbers = np.maximum(closed, bottom - z)
+        return cut
 
     return patient.frame.posed(anatomical)
 
@@ -198,7 +204,12 @@ def lumen_distance(patient: Patient) -> Distance:
 def lumen_grid(patient: Patient, spacing_mm: float) -> VoxelGrid:
     """Return an axial grid that holds the lumen with a margin of two voxels."""
     corners = np.array(
-        [patient.frame.point_to_scanner((x, y, z)) for x in _LUMEN_BOX[0] for y in _LUMEN_BOX[1] for z in _LUMEN_BOX[2]]
+        [
+            patient.frame.point_to_scanner((x, y, z))
+            for x in _LUMEN_BOX[0]
+            for y in _LUMEN_BOX[1]
+            for z in _LUMEN_BOX[2]
+        ]
     )
     low = corners.min(axis=0) - 2 * spacing_mm
     count = np.ceil((corners.max(axis=0) + 2 * spacing_mm - low) / spacing_mm).astype(int)
@@ -310,7 +321,9 @@ def measures(
         "surface_area_mm2": surface_area_mm2(surface),
         "spacing_mm": grid.spacing_mm[0],
         "open": open_sides(patient, shares, grid),
-        "opening_area_mm2": {name: plane_area_mm2(patient, plane) for name, plane in planes.items()},
+        "opening_area_mm2": {
+            name: plane_area_mm2(patient, plane) for name, plane in planes.items()
+        },
         "section_area_mm2": {name: [round(float(a), 2) for a in v] for name, v in areas.items()},
         "minimal_area_mm2": {name: float(v.min()) for name, v in areas.items()},
         "anatomy": as_numbers(patient.anatomy),
@@ -320,8 +333,8 @@ def measures(
 def plane_area_mm2(patient: Patient, plane: Plane) -> float:
     """Return the area of the part of a plane's cut that is connected to its centre, mm2."""
     frame = patient.frame
-    centre = tuple(float(v[0]) for v in frame.to_anatomy(*np.array(plane.centre_mm)[:, None]))
-    normal = frame.rotation.T @ np.array(plane.normal)
+    x, y, z = (float(v[0]) for v in frame.to_anatomy(*np.array(plane.centre_mm)[:, None]))
+    i, j, k = (float(v) for v in frame.rotation.T @ np.array(plane.normal))
     side = {"nostril-left": 1.0, "nostril-right": -1.0}.get(plane.name, 0.0)
-    found, _ = section(patient, centre, tuple(normal), plane.radius_mm / frame.scale, side)
+    found, _ = section(patient, (x, y, z), (i, j, k), plane.radius_mm / frame.scale, side)
     return float(found.sum()) * (_SECTION_STEP_MM * frame.scale) ** 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -115,7 +115,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     draft = path.with_name(f".partial.{path.name}")
-    save_file(plain, draft, metadata={"facts": json.dumps(dict(facts))})
+    draft.write_bytes(save(plain, metadata={"facts": json.dumps(dict(facts))}))
     draft.replace(path)
 
 

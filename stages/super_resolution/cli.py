@@ -39,7 +39,7 @@ def train(
     data_root
         Folder that the manifest's paths are relative to; else the manifest's own.
     initial
-        MODEL_DIR whose weights the training starts from.
+        MODEL_DIR whose weights the training starts from, or 'shipped'.
     overwrite
         Replace an existing output.
     """

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.core.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -109,10 +111,19 @@ def has_fast_bfloat16(device: str) -> bool:
 
 
 def chosen_device(device: str) -> str:
-    """Turn ``auto`` into the device that is there."""
+    """Turn ``auto`` into the device that is there.
+
+    Raises
+    ------
+    UsageError
+        If CUDA is asked for and not there.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UsageError("--device cuda: no CUDA device is usable here; give --device cpu.")
     if device != "auto":
         return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if available else "cpu"
 
 
 def chosen_precision(precision: str, device: str) -> str:

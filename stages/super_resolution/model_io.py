@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pipeline.core.artefacts import read_json, write_json
 from pipeline.core.errors import InputError
@@ -54,7 +54,7 @@ def save_model(
         Sections ``training``, ``metrics`` and ``provenance`` of model.json.
     """
     weights = {n: t.detach().cpu().contiguous() for n, t in model.network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(weights))
     description = {
         "format": MODEL_FORMAT,
         "network": model.name,

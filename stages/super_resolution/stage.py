@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +12,8 @@ from jaxtyping import Float, Shaped
 
 from pipeline.core.artefacts import digest, publish
 from pipeline.core.errors import InputError, UsageError
-from pipeline.core.manifests import Case, read_manifest
+from pipeline.core.manifests import read_manifest
 from pipeline.core.progress import track
-from pipeline.core.provenance import code_digest
 from pipeline.core.volume import Volume, read_volume, write_volume
 from stages.super_resolution.baselines import (
     BASELINES,
@@ -32,6 +27,13 @@ from stages.super_resolution.data import (
     measure_normalisation,
     prepare_volume,
 )
+from stages.super_resolution.description import (
+    STAGE,
+    TrainingCase,
+    describe,
+    fingerprint,
+    network_settings,
+)
 from stages.super_resolution.model import Layout, Model, chosen_device, chosen_precision
 from stages.super_resolution.model_io import (
     DESCRIPTION,
@@ -42,29 +44,13 @@ from stages.super_resolution.model_io import (
 )
 from stages.super_resolution.restoration import restore_volume
 from stages.super_resolution.settings import RestorationSettings, TrainingSettings
-from stages.super_resolution.training import TrainingResult, train_model
+from stages.super_resolution.training import train_model
 from stages.super_resolution.validation import ValidationCase, prepare_validation
 
 _LOG = logging.getLogger("ct2flow.super_resolution")
-STAGE = "super_resolution"
 SHIPPED = "shipped"
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "weights" / "unet-x3"
 _TOLERANCE = "bitwise for one number of threads on one processor; else about 1 HU"
-_MACHINE = {"threads", "device", "precision"}
-
-
-@dataclass(frozen=True)
-class TrainingCase:
-    """Hold a case of the manifest with the file it lies in."""
-
-    case: Case
-    path: Path
-    sha256: str
-
-    def record(self) -> dict[str, str]:
-        """Return what a model's description says about the case."""
-        known = self.case.model_dump(include={"case", "patient", "role", "licence"})
-        return {**known, "sha256": self.sha256}
 
 
 def train(
@@ -89,7 +75,7 @@ def train(
     data_root
         Folder that the manifest's paths are relative to; None: the manifest's own.
     initial
-        MODEL_DIR whose weights the training starts from.
+        MODEL_DIR whose weights the training starts from, or ``shipped``.
     overwrite
         Replace an existing output.
 
@@ -105,6 +91,7 @@ def train(
     _use_threads(settings.threads)
     device = chosen_device(settings.device)
     precision = chosen_precision(settings.precision, device)
+    initial = SHIPPED_FOLDER if initial == Path(SHIPPED) else initial
     inputs = [manifest, *([initial] if initial else [])]
     with publish(
         output,
@@ -121,16 +108,16 @@ def train(
         cases = _find_cases(manifest, data_root or manifest.parent)
         store = CheckpointFolder(
             output.parent / f"{output.name}.training",
-            _fingerprint(cases, settings, initial, precision),
+            fingerprint(cases, settings, initial, precision),
         )
         model, sampler, judged = _prepare(cases, settings, initial)
         result = train_model(
             model, sampler, judged, settings, store, precision=precision, device=device
         )
-        record = _record(
+        record = describe(
             cases, judged, result, settings=settings, manifest=manifest, initial=initial
         )
-        save_model(pending.path, result.model, _network_settings(settings), record)
+        save_model(pending.path, result.model, network_settings(settings), record)
         (pending.path / "metrics.jsonl").write_text(store.metrics())
         pending.properties |= {"precision": precision, **record["metrics"]}
         if not judged:
@@ -282,13 +269,14 @@ def _prepare(
         normalisation = measure_normalisation(volumes)
         model = new_model(
             settings.network,
-            _network_settings(settings),
+            network_settings(settings),
             layout,
             normalisation,
             seed=settings.seed,
         )
     else:
         model = _initial_model(initial, settings, layout)
+    _check_patch(settings.patch, model)
     judged = [
         prepare_validation(
             c.case.case, _thin_volume(c, settings), model, slices=settings.validation_slices
@@ -301,7 +289,7 @@ def _prepare(
 def _initial_model(initial: Path, settings: TrainingSettings, layout: Layout) -> Model:
     model = load_model(initial)
     found = (model.name, network_settings_of(initial), model.layout)
-    needed = (settings.network, _network_settings(settings), layout)
+    needed = (settings.network, network_settings(settings), layout)
     if found != needed:
         raise UsageError(
             f"{initial.name}: is {found[0]} with {found[1]} and {found[2]}; the settings ask for "
@@ -309,6 +297,16 @@ def _initial_model(initial: Path, settings: TrainingSettings, layout: Layout) ->
             initial=initial,
         )
     return model
+
+
+def _check_patch(patch: int, model: Model) -> None:
+    multiple = int(model.network.in_plane_multiple)  # type: ignore[arg-type]
+    if patch % multiple or patch < 2 * multiple:
+        raise UsageError(
+            f"--patch {patch}: the network needs a multiple of {multiple} pixels, "
+            f"{2 * multiple} or more; give --patch {max(2, round(patch / multiple)) * multiple}.",
+            patch=patch,
+        )
 
 
 def _thin_volume(case: TrainingCase, settings: TrainingSettings) -> Volume:
@@ -332,66 +330,6 @@ def _check_finite(volume: Volume, path: Path) -> None:
             f"{path.name}: holds values that are not finite; set them to -1024 HU first.",
             path=path,
         )
-
-
-def _network_settings(settings: TrainingSettings) -> dict[str, Any]:
-    return {"width": settings.width, "depth": settings.depth}
-
-
-def _record(
-    cases: list[TrainingCase],
-    judged: list[ValidationCase],
-    result: TrainingResult,
-    *,
-    settings: TrainingSettings,
-    manifest: Path,
-    initial: Path | None,
-) -> dict[str, Any]:
-    """Return the sections training, metrics and provenance of model.json."""
-    validation = {
-        case.case: {
-            "psnr_db": round(result.psnr_db[case.case], 4),
-            "histospline_psnr_db": round(case.histospline_psnr_db, 4),
-        }
-        for case in judged
-    }
-    return {
-        "training": settings.model_dump(mode="json"),
-        "metrics": {"step": result.step, "validation": validation},
-        "provenance": {
-            "cases": [case.record() for case in cases],
-            "manifest_sha256": digest(manifest),
-            "initial_sha256": digest(initial) if initial else None,
-            "code": code_digest(STAGE),
-            "command": _command(settings, manifest),
-        },
-    }
-
-
-def _command(settings: TrainingSettings, manifest: Path) -> str:
-    """Write the command that repeats the training, with the settings that differ from defaults."""
-    defaults = TrainingSettings().model_dump(mode="json")
-    flags = [
-        f"--{name.replace('_', '-')} {value}"
-        for name, value in settings.model_dump(mode="json").items()
-        if value != defaults[name] and not isinstance(value, bool)
-    ]
-    flags += [] if settings.all_axes else ["--no-all-axes"]
-    return " ".join(["ct2flow train", manifest.name, "--output MODEL_DIR", *flags])
-
-
-def _fingerprint(
-    cases: list[TrainingCase], settings: TrainingSettings, initial: Path | None, precision: str
-) -> str:
-    """Digest everything that shapes a training: a state of another one is not resumed."""
-    facts: Mapping[str, Any] = {
-        "settings": settings.model_dump(mode="json", exclude=_MACHINE),
-        "precision": precision,
-        "cases": [case.record() for case in cases],
-        "initial": digest(initial) if initial else None,
-        "code": code_digest(STAGE),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _use_threads(threads: int | None) -> None:

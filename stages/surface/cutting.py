@@ -60,23 +60,56 @@ def cut_open(mesh: Mesh, plane: Plane, *, keep_ahead: bool) -> tuple[Mesh, Openi
     """
     normal, frame = plane_frame(plane)
     height = (mesh.points - np.array(plane.centre_mm)) @ normal
-    sign = np.where(height >= 0, 1.0, -1.0)
-    close = (np.abs(height) < CLEARANCE_MM) & _within(mesh, plane)
-    shift = np.where(close, sign * CLEARANCE_MM - height, 0.0)
-    points = mesh.points + shift[:, None] * normal
-    height = height + shift
-    ahead = height > 0
+    ahead = height >= 0
     count = ahead[mesh.faces].sum(axis=1)
     crossing = np.flatnonzero((count == 1) | (count == 2))
     edges, ends = _crossed_edges(mesh.faces[crossing], ahead)
-    chosen, loops = _choose_loops(points, height, edges, ends, plane, frame)
-    return _split(Mesh(points, mesh.faces), height, crossing[chosen], edges, ends[chosen], loops, plane, keep_ahead=keep_ahead)
+    chosen, loops = _choose_loops(mesh.points, height, edges, ends, plane, frame)
+    points, height = _clear(mesh, height, crossing[chosen], normal)
+    cut = Cut(Mesh(points, mesh.faces), height, crossing[chosen], edges, ends[chosen], loops)
+    return _split(cut, plane, keep_ahead=keep_ahead)
 
 
-def _within(mesh: Mesh, plane: Plane) -> Bool[np.ndarray, "vertex"]:
-    reach = np.linalg.norm(mesh.points - np.array(plane.centre_mm), axis=1)
-    near: Bool[np.ndarray, "vertex"] = reach < 1.5 * plane.radius_mm
-    return near
+@dataclass(frozen=True)
+class Cut:
+    """Hold what is known of a cut before it is made.
+
+    Parameters
+    ----------
+    mesh
+        The surface; no vertex of a cut face lies on the plane.
+    height
+        Signed distance of each vertex to the plane.
+    faces
+        Faces to cut.
+    edges
+        All crossed edges.
+    ends
+        Per cut face, the edge passed towards ahead and the one passed back.
+    loops
+        Crossed edges in order around the section and around what is inside it.
+    """
+
+    mesh: Mesh
+    height: Float[np.ndarray, "vertex"]
+    faces: Int[np.ndarray, "cut"]
+    edges: Int[np.ndarray, "edge 2"]
+    ends: Int[np.ndarray, "cut 2"]
+    loops: list[Int[np.ndarray, "point"]]
+
+
+def _clear(
+    mesh: Mesh,
+    height: Float[np.ndarray, "vertex"],
+    faces: Int[np.ndarray, "cut"],
+    normal: Float[np.ndarray, "3"],
+) -> tuple[Float[np.ndarray, "vertex 3"], Float[np.ndarray, "vertex"]]:
+    """Move vertices of the cut faces that all but touch the plane away from it, on their side."""
+    mine = np.zeros(len(height), dtype=bool)
+    mine[mesh.faces[faces]] = True
+    close = mine & (np.abs(height) < CLEARANCE_MM)
+    shift = np.where(close, np.where(height >= 0, CLEARANCE_MM, -CLEARANCE_MM) - height, 0.0)
+    return mesh.points + shift[:, None] * normal, height + shift
 
 
 def _crossed_edges(
@@ -189,41 +222,30 @@ def contains(flat: Float[np.ndarray, "point 2"], at: Float[np.ndarray, "2"]) -> 
     return bool((crosses & (at_x > 0)).sum() % 2)
 
 
-def _split(
-    mesh: Mesh,
-    height: Float[np.ndarray, "vertex"],
-    cut_faces: Int[np.ndarray, "cut"],
-    edges: Int[np.ndarray, "edge 2"],
-    ends: Int[np.ndarray, "cut 2"],
-    loops: list[Int[np.ndarray, "point"]],
-    plane: Plane,
-    *,
-    keep_ahead: bool,
-) -> tuple[Mesh, Opening]:
+def _split(cut: Cut, plane: Plane, *, keep_ahead: bool) -> tuple[Mesh, Opening]:
     """Replace the cut faces by their parts on the kept side and drop the other piece."""
+    mesh, height = cut.mesh, cut.height
     normal = np.array(plane.normal)
-    used = np.unique(np.concatenate(loops))
-    at = crossing_points(mesh.points, height, edges[used])
+    used = np.unique(np.concatenate(cut.loops))
+    at = crossing_points(mesh.points, height, cut.edges[used])
     # Rounding leaves 1e-14 mm: put the points on the plane.
     at -= ((at - np.array(plane.centre_mm)) @ normal)[:, None] * normal
-    number = np.full(len(edges), -1)
+    number = np.full(len(cut.edges), -1)
     number[used] = len(mesh.points) + np.arange(len(used))
-    parts = _parts(mesh.faces[cut_faces], height > 0, number[ends], keep_ahead=keep_ahead)
-    rest = np.delete(mesh.faces, cut_faces, axis=0)
+    corners = mesh.faces[cut.faces]
+    parts = _parts(corners, height > 0, number[cut.ends], keep_ahead=keep_ahead)
     points = np.concatenate([mesh.points, at])
-    faces = np.concatenate([rest, parts])
+    faces = np.concatenate([np.delete(mesh.faces, cut.faces, axis=0), parts])
     labels = components(faces, len(points))
-    kept = np.isin(labels, np.unique(labels[number[used]]))
-    dropped_side = np.unique(mesh.faces[cut_faces][(height[mesh.faces[cut_faces]] > 0) != keep_ahead])
-    if kept[dropped_side].any():
+    dropped = np.unique(labels[corners[(height[corners] > 0) != keep_ahead]])
+    if np.isin(np.unique(labels[number[used]]), dropped).any():
         raise InputError(
             f"Plane '{plane.name}' does not separate the airway from what lies beyond it; move the plane.",
             plane=plane.name,
         )
-    beyond = np.isin(labels, np.unique(labels[dropped_side]))
-    whole = Mesh(points, faces)
-    opening = Opening(plane, [points[number[loop]] for loop in loops])
-    return whole.part(~beyond[faces[:, 0]]), opening
+    beyond = np.isin(labels, dropped)
+    opening = Opening(plane, [points[number[loop]] for loop in cut.loops])
+    return Mesh(points, faces).part(~beyond[faces[:, 0]]), opening
 
 
 def _parts(

@@ -7,7 +7,7 @@ checkpoint airway:
         "logs/airway/{case}/hr.log",
     benchmark:
         "benchmarks/airway/{case}/hr.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=6000,
     params:
@@ -27,7 +27,7 @@ checkpoint airway_variant:
         "logs/airway/{case}/{variant}.log",
     benchmark:
         "benchmarks/airway/{case}/{variant}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=6000,
     params:

@@ -8,7 +8,7 @@ rule surface:
         "logs/surface/{case}/{resolution}.log",
     benchmark:
         "benchmarks/surface/{case}/{resolution}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=6000,
     params:

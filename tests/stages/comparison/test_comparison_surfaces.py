@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import trimesh
 
-from stages.comparison.surfaces import distance_to_surface, sample_by_area, surface_distance
+from stages.comparison.surfaces import (
+    distance_to_surface,
+    enclosed_ml,
+    sample_by_area,
+    surface_distance,
+)
 
 
 def sphere(radius):
@@ -49,3 +54,10 @@ def test_distance_to_a_plane_is_the_height(height):
     triangles = np.array([[[-9, -9, 0], [9, -9, 0], [0, 9, 0]]], dtype=float)
     points = np.array([[0.0, 0.0, height], [1.0, -2.0, height]])
     np.testing.assert_allclose(distance_to_surface(points, triangles), abs(height), atol=1e-6)
+
+
+def test_the_enclosed_volume_agrees_with_trimesh_and_lies_below_the_sphere_s():
+    mesh = trimesh.creation.icosphere(subdivisions=4, radius=10.0)
+    found = enclosed_ml(np.array(mesh.triangles) + 50.0)
+    np.testing.assert_allclose(found, mesh.volume / 1000, rtol=1e-9)
+    assert 0.99 * 4 / 3 * np.pi < found < 4 / 3 * np.pi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +220,21 @@ def test_manifest_without_training_case_is_refused(tmp_path):
     path.write_text("case,patient,role,source,path\na,a,test,volume,a.nii.gz\n")
     with pytest.raises(InputError, match="role train"):
         train(path, tmp_path / "model", TINY)
+
+
+@pytest.mark.parametrize(("patch", "needed"), [(17, 16), (15, 16)])
+def test_patch_that_does_not_fit_the_network_is_refused(manifest, tmp_path, patch, needed):
+    with pytest.raises(UsageError, match=f"give --patch {needed}"):
+        train(manifest, tmp_path / "model", TINY.model_copy(update={"patch": patch}))
+
+
+def test_shipped_network_can_be_fine_tuned(manifest, tmp_path):
+    settings = TrainingSettings(
+        steps=1, batch_size=1, patch=16, validation_slices=1, device="cpu", precision="float32"
+    )
+    train(manifest, tmp_path / "model", settings, initial=Path("shipped"))
+    found = read_json(tmp_path / "model" / "model.json")
+    assert found["provenance"]["initial_sha256"]
 
 
 def test_initial_model_of_another_size_is_refused(manifest, tmp_path):

@@ -1,0 +1,59 @@
+"""The lattice error has closed forms for sequences of known order."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.comparison.lattices import lattice_error, observed_order
+
+SPACINGS = (0.2, 0.28, 0.392)
+
+
+def sequence(order, limit=20.0, slope=3.0, spacings=SPACINGS):
+    return [limit + slope * h**order for h in spacings]
+
+
+@given(st.floats(-5, 5), st.floats(1.2, 3))
+def test_two_lattices_give_the_exact_error_of_a_first_order_sequence(slope, ratio):
+    found = lattice_error([1.0, ratio], [20 + slope, 20 + slope * ratio])
+    np.testing.assert_allclose(found.error, abs(slope), rtol=1e-6, atol=1e-9)
+
+
+@given(st.floats(0.1, 5), st.floats(1.2, 3))
+def test_two_lattices_bound_the_error_of_a_second_order_sequence(slope, ratio):
+    found = lattice_error([1.0, ratio], [20 + slope, 20 + slope * ratio**2])
+    assert found.error >= slope
+
+
+@pytest.mark.parametrize("order", [0.6, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("spacings", [SPACINGS, (0.2, 0.25, 0.4)])
+def test_three_lattices_show_their_order(order, spacings):
+    found = observed_order(spacings, sequence(order, spacings=spacings))
+    np.testing.assert_allclose(found, order, rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0])
+def test_three_lattices_give_the_true_error_with_a_quarter_of_safety(order):
+    values = sequence(order)
+    found = lattice_error(SPACINGS, values)
+    np.testing.assert_allclose(found.error, 1.25 * abs(values[0] - 20.0), rtol=1e-6)
+    assert found.method == "observed order"
+
+
+def test_an_order_above_the_scheme_s_is_not_trusted():
+    found = lattice_error(SPACINGS, sequence(4.0))
+    assert found.order == 2.0
+
+
+@pytest.mark.parametrize("values", [(20.0, 21.0, 20.5), (20.0, 20.0, 21.0)])
+def test_values_without_order_carry_three_times_their_range(values):
+    found = lattice_error(SPACINGS, values)
+    assert found.order is None
+    np.testing.assert_allclose(found.error, 3 * (max(values) - min(values)))
+
+
+@pytest.mark.parametrize("spacings", [(1.0, 1.0), (1.0, 0.5), (1.0,)])
+def test_a_coarse_lattice_must_be_coarser(spacings):
+    with pytest.raises(ValueError, match="coarser"):
+        lattice_error(spacings, [1.0] * len(spacings))
