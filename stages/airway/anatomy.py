@@ -122,8 +122,8 @@ def airway_between_planes(
     """
     check_planes(planes)
     centres = np.array([plane.centre_mm for plane in planes.values()])
-    low = triple(centres.min(axis=0) - (AROUND_PLANES_MM, AROUND_PLANES_MM, AROUND_PLANES_MM))
-    high = triple(centres.max(axis=0) + (AROUND_PLANES_MM, AROUND_PLANES_MM, 3 * AROUND_PLANES_MM))
+    low = triple(centres.min(axis=0) - AROUND_PLANES_MM)
+    high = triple(centres.max(axis=0) + AROUND_PLANES_MM * np.array([1.0, 1.0, 3.0]))
     image = _image(volume, look_at_head(volume), (low, high), settings)
     sections = {name: _given_section(image, plane) for name, plane in planes.items()}
     return reconstruct(image, Tracing(sections), settings)
@@ -146,7 +146,7 @@ def airway_of_variant(
     }
     ends = openings(image, sections, image.air & (space > 0))
     within = image.air & (space == 1)
-    return _measured(image, ends, flood(within, ends), within, np.asarray(space), planes, {}, 0.0)
+    return _measured(image, ends, flood(within, ends), np.asarray(space), planes, {}, 0.0)
 
 
 def check_planes(planes: dict[str, Plane]) -> None:
@@ -180,13 +180,13 @@ def reconstruct(image: Image, tracing: Tracing, settings: AirwaySettings) -> Air
             whole,
             ends,
             image.spacing_mm,
-            threshold_mm3=settings.passage_threshold_mm3,
+            least_share=settings.least_passage_share,
             recess_mm=settings.recess_mm,
         )
     space = region(image, kept, tracing.sections)
     planes = {name: _plane(name, section) for name, section in tracing.sections.items()}
     sinus = volume_ml(whole & ~kept, image.spacing_mm)
-    return _measured(image, ends, kept, image.air, space, planes, tracing.obstacles, sinus)
+    return _measured(image, ends, kept, space, planes, tracing.obstacles, sinus)
 
 
 def _inner_air(image: Image, ends: Openings) -> Bool[np.ndarray, "z y x"]:
@@ -204,7 +204,6 @@ def _measured(
     image: Image,
     ends: Openings,
     lumen: Bool[np.ndarray, "z y x"],
-    air: Bool[np.ndarray, "z y x"],
     space: UInt8[np.ndarray, "z y x"],
     planes: dict[str, Plane],
     obstacles: dict[str, Obstacle],
@@ -229,7 +228,9 @@ def _side(
     obstacles: dict[str, Obstacle],
 ) -> SideRecord:
     if side in obstacles:
-        return SideRecord(patent=False, reason=obstacles[side].reason, place_mm=obstacles[side].place_mm)
+        return SideRecord(
+            patent=False, reason=obstacles[side].reason, place_mm=obstacles[side].place_mm
+        )
     plane = planes.get(f"nostril-{side}")
     if plane is None:
         return SideRecord(patent=False, reason=f"No plane is known for the {side} nostril.")
@@ -256,7 +257,9 @@ def _image(
 
 
 def _given_section(image: Image, plane: Plane) -> Section:
-    section = cut(image, np.array(plane.centre_mm), np.array(plane.normal), reach_mm=plane.radius_mm)
+    section = cut(
+        image, np.array(plane.centre_mm), np.array(plane.normal), reach_mm=plane.radius_mm
+    )
     if not section.mask.any():
         raise InputError(
             f"Plane '{plane.name}': its centre lies in tissue at {image.isolevel_hu:g} HU; move it into "

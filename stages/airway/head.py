@@ -79,9 +79,7 @@ def look_at_head(volume: Volume) -> Head | None:
     return Head(grid, outside, tip, _posterior(head, grid, tip))
 
 
-def outside_air(
-    tissue: Bool[np.ndarray, "z y x"], spacing_mm: float
-) -> Bool[np.ndarray, "z y x"]:
+def outside_air(tissue: Bool[np.ndarray, "z y x"], spacing_mm: float) -> Bool[np.ndarray, "z y x"]:
     """Return the air around the head that a ball of 16 mm rolling in from the sides reaches.
 
     Only the sides count: the first and last slice cut through the head, where pharynx, trachea or a sinus
@@ -94,7 +92,8 @@ def outside_air(
     labels, _ = ndimage.label(start | rim)
     centres = np.isin(labels, np.unique(labels[rim]))
     swept = distance_mm(~centres, spacing_mm) <= BALL_MM
-    return (swept & ~padded)[:, 1:-1, 1:-1]
+    outside: Bool[np.ndarray, "z y x"] = (swept & ~padded)[:, 1:-1, 1:-1]
+    return outside
 
 
 def distance_mm(mask: Bool[np.ndarray, "z y x"], spacing_mm: float) -> Float[np.ndarray, "z y x"]:
@@ -147,13 +146,11 @@ def find_nose_tip(head: Bool[np.ndarray, "z y x"], grid: VoxelGrid) -> Triple | 
     return triple(grid.to_world_mm(front))
 
 
-def _posterior(
-    head: Bool[np.ndarray, "z y x"], grid: VoxelGrid, tip: Triple | None
-) -> Triple:
+def _posterior(head: Bool[np.ndarray, "z y x"], grid: VoxelGrid, tip: Triple | None) -> Triple:
     """Return the level direction from the tip to the head's middle at the height of the nose."""
     if tip is None:
         return (0.0, 1.0, 0.0)
-    level = int(round(float(grid.to_index(np.array(tip))[0])))
+    level = round(float(grid.to_index(np.array(tip))[0]))
     reach = int(30.0 / grid.spacing_mm[0])
     slab = head[max(level - reach, 0) : level + reach + 1]
     middle = grid.to_world_mm(np.array(ndimage.center_of_mass(slab)))

@@ -50,7 +50,10 @@ THIN_MM = 2.0
 """Half width up to which a passage is known by its throughput alone; wider places must be fast."""
 
 
-NECK = 0.6
+CORE = 2.0
+"""Passages of this many times the least throughput are beyond doubt: a dead end is a recess of them."""
+
+NECK = 0.5
 """Ostia are 1 to 3 mm wide, sinuses and cells 4 to 30 mm; a recess narrows gently if at all."""
 
 NECK_REACH_MM = 8.0
@@ -67,7 +70,10 @@ class Openings:
     @property
     def all(self) -> Bool[np.ndarray, "z y x"]:
         """Return all layers together."""
-        return np.logical_or.reduce([self.pharynx, *self.nostrils.values()])
+        together: Bool[np.ndarray, "z y x"] = np.logical_or.reduce(
+            [self.pharynx, *self.nostrils.values()]
+        )
+        return together
 
 
 @dataclass(frozen=True)
@@ -93,14 +99,13 @@ def openings(
     return Openings(nostrils, layer & air)
 
 
-def flood(
-    air: Bool[np.ndarray, "z y x"], ends: Openings
-) -> Bool[np.ndarray, "z y x"]:
+def flood(air: Bool[np.ndarray, "z y x"], ends: Openings) -> Bool[np.ndarray, "z y x"]:
     """Return the air between the openings that is connected to the pharynx."""
     labels, _ = ndimage.label(air & ~ends.all)
     rim = ndimage.binary_dilation(ends.pharynx)
     touching = {
-        side: np.unique(labels[ndimage.binary_dilation(layer)]) for side, layer in ends.nostrils.items()
+        side: np.unique(labels[ndimage.binary_dilation(layer)])
+        for side, layer in ends.nostrils.items()
     }
     inlets = np.concatenate([*touching.values(), np.zeros(0, dtype=labels.dtype)])
     common = np.intersect1d(np.unique(labels[rim]), inlets)
@@ -113,7 +118,7 @@ def prune(
     ends: Openings,
     spacing_mm: float,
     *,
-    threshold_mm3: float,
+    least_share: float,
     recess_mm: float,
 ) -> Bool[np.ndarray, "z y x"]:
     """Cut chambers and cells that carry next to no air, and keep the recesses of passages.
@@ -126,8 +131,9 @@ def prune(
         Its openings.
     spacing_mm
         Edge of a voxel.
-    threshold_mm3
-        Least throughput d |grad p| / flux of a passage, mm^-3 (see `PotentialFlow.throughput`).
+    least_share
+        Least throughput of a passage, as a share of that side's flux-weighted mean (see
+        `PotentialFlow.throughput`).
     recess_mm
         Depth to which dead ends beside a passage are kept.
 
@@ -138,9 +144,8 @@ def prune(
     """
     kept = lumen
     for _ in range(PASSES):
-        thin, wide = _passages(kept, ends, spacing_mm, threshold_mm3)
-        passages = _connected_to(thin | wide, ends)
-        wider = _with_recesses(passages, wide & passages, kept, spacing_mm, recess_mm)
+        passages = _passages(kept, ends, spacing_mm, least_share)
+        wider = _with_recesses(passages, kept, spacing_mm, recess_mm)
         change = 1.0 - wider.sum() / max(kept.sum(), 1)
         kept = wider
         if change < SETTLED:
@@ -148,40 +153,53 @@ def prune(
     return kept
 
 
+@dataclass(frozen=True)
+class Passages:
+    """Hold where air passes: everywhere, in its core, and where it is wide and fast."""
+
+    all: Bool[np.ndarray, "z y x"]
+    core: Bool[np.ndarray, "z y x"]
+    wide: Bool[np.ndarray, "z y x"]
+
+
 def _passages(
-    lumen: Bool[np.ndarray, "z y x"], ends: Openings, spacing_mm: float, threshold_mm3: float
-) -> tuple[Bool[np.ndarray, "z y x"], Bool[np.ndarray, "z y x"]]:
-    """Return where air passes: thin passages by their throughput, wide ones by their speed."""
-    found = np.zeros(lumen.shape, dtype=bool)
-    speed_mm2, wide = np.zeros(lumen.shape), np.zeros(lumen.shape, dtype=bool)
+    lumen: Bool[np.ndarray, "z y x"], ends: Openings, spacing_mm: float, least_share: float
+) -> Passages:
+    """Find thin passages by their throughput and wide ones by their speed."""
+    share, speed_mm2 = np.zeros(lumen.shape), np.zeros(lumen.shape)
+    wide = np.zeros(lumen.shape, dtype=bool)
     for layer in ends.nostrils.values():
         flow = solve_potential(lumen, layer, ends.pharynx, spacing_mm)
         if flow is not None:
-            found |= flow.throughput > threshold_mm3
+            speed = flow.wall_mm * flow.throughput
+            mean = float((speed * flow.throughput).sum() / speed.sum())
+            np.maximum(share, flow.throughput / mean, out=share)
             # Both sides meet in the nasopharynx and only there: the sum favours it over sinuses.
-            speed_mm2 += flow.wall_mm * flow.throughput / len(ends.nostrils)
+            speed_mm2 += speed / len(ends.nostrils)
             wide |= flow.wall_mm > WIDE_MM
-    return found & lumen, wide & (speed_mm2 > WIDE_SPEED_MM2) & lumen
+    fast = wide & (speed_mm2 > WIDE_SPEED_MM2) & lumen
+    every = _connected_to(((share > least_share) & lumen) | fast, ends)
+    return Passages(every, every & (share > CORE * least_share), fast & every)
 
 
 def _with_recesses(
-    passages: Bool[np.ndarray, "z y x"],
-    wide: Bool[np.ndarray, "z y x"],
+    passages: Passages,
     lumen: Bool[np.ndarray, "z y x"],
     spacing_mm: float,
     recess_mm: float,
 ) -> Bool[np.ndarray, "z y x"]:
     """Widen passages to the walls by their largest inscribed balls and then into recesses."""
     room = distance_mm(lumen, spacing_mm)
-    kept = passages.copy()
+    kept = passages.all.copy()
     for radius in BALL_RADII_MM:
-        centres = (passages if radius < THIN_MM else wide) & (room >= radius)
+        centres = (passages.all if radius < THIN_MM else passages.wide) & (room >= radius)
         if centres.any():
             kept |= (distance_mm(~centres, spacing_mm) <= radius) & lumen
     for step in range(max(round(recess_mm / spacing_mm), 1)):
         shape = ndimage.generate_binary_structure(3, 1 + step % 2)
         kept = ndimage.binary_dilation(kept, shape, mask=lumen)
-    return kept | _without_neck(lumen & ~kept, passages, room, spacing_mm)
+    kept |= _without_neck(lumen & ~kept, passages.core, room, spacing_mm)
+    return kept
 
 
 def _without_neck(
@@ -221,9 +239,7 @@ def _is_reached(
     return bool((passages & (open_to == label)).any())
 
 
-def _connected_to(
-    mask: Bool[np.ndarray, "z y x"], ends: Openings
-) -> Bool[np.ndarray, "z y x"]:
+def _connected_to(mask: Bool[np.ndarray, "z y x"], ends: Openings) -> Bool[np.ndarray, "z y x"]:
     labels, _ = ndimage.label(mask | ends.all)
     found = np.unique(labels[ends.all])
     joined: Bool[np.ndarray, "z y x"] = np.isin(labels, found[found > 0]) & mask

@@ -45,7 +45,9 @@ def find_nostril(
         if not any(_stays_enclosed(image, stretch, normal) for normal in normals):
             continue
         at = line_mm[i + back]
-        cone = [normal for normal in normals if _is_nostril(cut(image, at, normal, reach_mm=REACH_MM))]
+        cone = [
+            normal for normal in normals if _is_nostril(cut(image, at, normal, reach_mm=REACH_MM))
+        ]
         return _at_its_centre(image, at, cone)
     return None
 
@@ -66,9 +68,7 @@ def _is_nostril(section: Section) -> bool:
     return section.is_enclosed and AREA_MM2[0] <= section.area_mm2 <= AREA_MM2[1]
 
 
-def _stays_enclosed(
-    image: Image, line_mm: Float[np.ndarray, "point 3"], normal: Vector
-) -> bool:
+def _stays_enclosed(image: Image, line_mm: Float[np.ndarray, "point 3"], normal: Vector) -> bool:
     return all(_is_nostril(cut(image, p, normal, reach_mm=REACH_MM)) for p in line_mm)
 
 

@@ -64,7 +64,9 @@ def find_source(image: Image, head: Head, tip_mm: Triple) -> tuple[int, int, int
 def _search_box(image: Image, head: Head, tip_mm: Triple) -> Bool[np.ndarray, "z y x"]:
     grid = image.grid
     z, y, x = (
-        grid.origin_mm[2 - axis] + np.arange(grid.shape[axis]) * image.spacing_mm - tip_mm[2 - axis]
+        grid.origin_mm[2 - axis]
+        + np.arange(grid.shape[axis]) * image.spacing_mm
+        - tip_mm[2 - axis]
         for axis in range(3)
     )
     behind = x[None, :] * head.posterior[0] + y[:, None] * head.posterior[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -49,7 +50,8 @@ class PotentialFlow:
         The speed d^2 |grad p| alone does not tell a maxillary sinus with two openings from a meatus; divided
         by the width d, it does.
         """
-        return self.wall_mm * self.gradient / self.flux_mm3
+        through: Float[np.ndarray, "z y x"] = self.wall_mm * self.gradient / self.flux_mm3
+        return through
 
 
 def solve_potential(
@@ -87,7 +89,8 @@ def solve_potential(
     connected = _joined(space, source, sink)
     if not connected.any():
         return None
-    box = ndimage.find_objects(connected.view(np.uint8))[0]
+    z, y, x = ndimage.find_objects(connected.view(np.uint8))[0]
+    box: Box = (z, y, x)
     part, known = connected[box], (source | sink)[box]
     wall = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1, 1:-1] * spacing_mm
     fixed = np.where(source[box], 1.0, 0.0)
@@ -184,7 +187,8 @@ def _solve(
 
     def correct(residual: Float[np.ndarray, "unknown"]) -> Float[np.ndarray, "unknown"]:
         smooth: Float[np.ndarray, "unknown"] = inverse * residual
-        return smooth + gather.T @ coarse.solve(gather @ residual)
+        smooth += gather.T @ coarse.solve(gather @ residual)
+        return smooth
 
     precondition = LinearOperator(matrix.shape, matvec=correct)
     solution, code = cg(matrix, load, rtol=RESIDUAL, maxiter=5000, M=precondition)
@@ -201,13 +205,15 @@ def _aggregates(matrix: sparse.csr_matrix, free: Bool[np.ndarray, "z y x"]) -> s
     """
     index = np.argwhere(free) // BLOCK
     sizes = index.max(axis=0) + 1
-    block = np.ravel_multi_index(tuple(index.T), tuple(sizes))
+    block = np.asarray(np.ravel_multi_index(tuple(index.T), tuple(sizes)))
     edges = matrix.tocoo()
     inside = block[edges.row] == block[edges.col]
     graph = sparse.csr_matrix(
         (np.ones(int(inside.sum())), (edges.row[inside], edges.col[inside])), shape=matrix.shape
     )
-    count, part = connected_components(graph, directed=False)
+    found: Any = connected_components(graph, directed=False)
+    part: Int[np.ndarray, "unknown"] = found[1]
+    count = int(part.max()) + 1
     ones = np.ones(len(part))
     return sparse.csr_matrix((ones, (part, np.arange(len(part)))), shape=(count, len(part)))
 

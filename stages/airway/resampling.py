@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import SimpleITK as sitk
-from jaxtyping import Float, Shaped
+import SimpleITK as sitk  # noqa: N813 -- its own documentation calls it so
+from jaxtyping import Bool, Float, Shaped
 
 from pipeline.core.geometry import Triple, VoxelGrid
 from pipeline.core.units import PADDING_HU
@@ -54,7 +54,9 @@ def resample(volume: Volume, grid: VoxelGrid) -> Float[np.ndarray, "z y x"]:
     return values
 
 
-def resample_mask(mask: Shaped[np.ndarray, "z y x"], grid: VoxelGrid, target: VoxelGrid) -> Shaped[np.ndarray, "z y x"]:
+def resample_mask(
+    mask: Shaped[np.ndarray, "z y x"], grid: VoxelGrid, target: VoxelGrid
+) -> Bool[np.ndarray, "z y x"]:
     """Carry a mask to another grid by its nearest voxel; outside its own grid it is 0."""
     image = _to_itk(mask.astype(np.uint8), grid)
     out = sitk.Resample(
@@ -67,14 +69,17 @@ def resample_mask(mask: Shaped[np.ndarray, "z y x"], grid: VoxelGrid, target: Vo
         _direction(target),
         0,
     )
-    return np.asarray(sitk.GetArrayFromImage(out)).astype(bool)
+    carried: Bool[np.ndarray, "z y x"] = np.asarray(sitk.GetArrayFromImage(out)) > 0
+    return carried
 
 
 def block_mean(values: Float[np.ndarray, "z y x"], factor: int) -> Float[np.ndarray, "z y x"]:
     """Average cubes of voxels; what does not fill a cube at the end is left out."""
     z, y, x = (n // factor for n in values.shape)
     cut = values[: z * factor, : y * factor, : x * factor]
-    return cut.reshape(z, factor, y, factor, x, factor).mean(axis=(1, 3, 5))
+    blocks = cut.reshape(z, factor, y, factor, x, factor)
+    mean: Float[np.ndarray, "z y x"] = blocks.mean(axis=(1, 3, 5))
+    return mean
 
 
 def triple(values: Float[np.ndarray, "3"]) -> Triple:

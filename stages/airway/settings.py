@@ -24,10 +24,10 @@ class AirwaySettings(BaseModel):
         True,  # noqa: FBT003 -- the field's default
         description="Cut off sinuses and cells, which carry next to no flow.",
     )
-    passage_threshold_mm3: Annotated[float, Field(gt=0.0, le=0.1)] = Field(
-        2.0e-3,
-        description="Least throughput d|grad p|/flux of a passage in the potential flow with mobility "
-        "d^2, mm^-3; smaller keeps more cells. A slit of half width d and section A has 1/(A d).",
+    least_passage_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.35,
+        description="Least throughput d|grad p| of a passage in the potential flow with mobility d^2, as "
+        "a share of its side's flux-weighted mean; smaller keeps more cells.",
     )
     recess_mm: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
         2.4, description="Depth to which dead ends beside a passage are kept, mm."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from stages.airway.lumen import volume_ml
 from stages.airway.settings import AirwaySettings
 
 FORMAT = 1
+_LOG = logging.getLogger("ct2flow.airway")
 DECIMALS = 4
 
 
@@ -75,6 +77,8 @@ def run(
     ) as pending:
         record = airway_record(airway, settings)
         pending.warnings += record["warnings"]
+        for sentence in record["warnings"]:
+            _LOG.warning("%s", sentence)
         _write(pending.path, airway, record)
 
 
@@ -102,7 +106,8 @@ def _variant(
 def _check_ct(path: Path, image: Volume) -> None:
     if not np.isfinite(image.values).all():
         raise InputError(
-            f"{path.name}: holds NaN or infinite values; replace them by air (-1024 HU).", path=path
+            f"{path.name}: holds NaN or infinite values; replace them by air (-1024 HU).",
+            path=path,
         )
 
 

@@ -18,6 +18,16 @@ from stages.airway.sections import Image, Section, column
 
 SIDES = ("left", "right")
 
+NOSE_HALF_WIDTH_MM = 20.0
+"""A nasal cavity reaches less far from the midline; sinuses lie beyond."""
+
+SEPTUM_MM = 3.0
+SEPTUM_LENGTH_MM = 65.0
+"""Up to this far behind the tip the sides are apart, and the other side begins 3 mm from the midline."""
+
+NOSTRIL_REACH_MM = 12.0
+"""A vestibule lies within this distance of the mirror image of the other nostril."""
+
 NEAR_TIP_MM = 26.0
 """Nostrils lie within this distance of the nose tip (about 20 mm); the mouth is farther (30 mm or more)."""
 
@@ -86,7 +96,7 @@ def trace(image: Image, head: Head) -> Tracing:
         return closed("No air was found in the pharynx behind the nose.", tip)
     ways = _open_ways(image, tip, source)
     if not ways:
-        return _blocked(image, tip, source)
+        return _blocked(image, head, tip, source)
     line, tangent = ways[0][1:]
     pharynx = find_pharynx(image, line, tangent, skip_mm=NOSE_LENGTH_MM)
     if pharynx is None:
@@ -121,20 +131,22 @@ def _open_ways(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> li
             break
         if np.linalg.norm(nostril.centroid_mm - np.array(tip_mm)) < NEAR_TIP_MM:
             ways.append((nostril, line, tangent))
+        if len(ways) == len(SIDES):
+            break
         cost[_plug(image.grid, nostril)] = -1.0
-    return ways[:2]
+    return ways
 
 
 def _plug(grid: VoxelGrid, section: Section) -> Bool[np.ndarray, "z y x"]:
-    return column(
-        grid, section, low_mm=-BLOCK_MM, high_mm=BLOCK_MM, margin_mm=BLOCK_MARGIN_MM
-    )
+    return column(grid, section, low_mm=-BLOCK_MM, high_mm=BLOCK_MM, margin_mm=BLOCK_MARGIN_MM)
 
 
 def near(grid: VoxelGrid, point_mm: Triple, reach_mm: float) -> Bool[np.ndarray, "z y x"]:
     """Return the voxels of an upright grid within a distance of a point."""
     z, y, x = (
-        np.square(grid.origin_mm[2 - i] + np.arange(grid.shape[i]) * grid.spacing_mm[i] - point_mm[2 - i])
+        np.square(
+            grid.origin_mm[2 - i] + np.arange(grid.shape[i]) * grid.spacing_mm[i] - point_mm[2 - i]
+        )
         for i in range(3)
     )
     ball: Bool[np.ndarray, "z y x"] = (
@@ -152,15 +164,19 @@ def _name_sides(nostrils: list[Section], head: Head, tip_mm: Triple) -> dict[str
     return {"left" if at[0] > 0 else "right": nostrils[0]}
 
 
-def _blocked(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> Tracing:
-    """Say where the way of least resistance from the nose to the pharynx meets tissue."""
-    ends = image.outside & near(image.grid, tip_mm, NEAR_TIP_MM)
-    route = _route_through_tissue(image, source, ends, None)
+def _blocked(image: Image, head: Head, tip_mm: Triple, source: tuple[int, int, int]) -> Tracing:
+    """Say where the way of least resistance from a vestibule to the pharynx meets tissue."""
+    lateral, _ = _head_coordinates(image.grid, head, tip_mm)
+    ends = image.air & ~image.outside & near(image.grid, tip_mm, NEAR_TIP_MM)
+    route = _route_through_tissue(image, source, ends, np.abs(lateral) > NOSE_HALF_WIDTH_MM)
     if route is None:
-        return closed("The nose and the pharynx are not both in the field of view.", tip_mm)
+        return closed("The nose holds no air in front of the pharynx.", tip_mm)
     if not route[1].any():
-        return closed("The nostrils are not enclosed by walls: the nose is cut or damaged.", tip_mm)
-    return closed("The nose is blocked: no air leads from a nostril to the pharynx.", _middle(*route))
+        return closed(
+            "The nostrils are not enclosed by walls: the nose is cut or damaged.", tip_mm
+        )
+    reason = "The nose is blocked: no air leads from a nostril to the pharynx."
+    return closed(reason, _middle(*route))
 
 
 def _closed_side(
@@ -174,15 +190,31 @@ def _closed_side(
     if len(named) == 2:
         return {}
     side, section = next(iter(named.items()))
-    other = "right" if side == "left" else "left"
+    other, sign = ("right", -1.0) if side == "left" else ("left", 1.0)
     left = np.array(head.left)
     offset = section.centroid_mm - np.array(tip_mm)
     mirrored = triple(section.centroid_mm - 2 * float(offset @ left) * left)
-    ends = image.outside & near(image.grid, mirrored, FREE_MM)
-    route = _route_through_tissue(image, source, ends, _plug(image.grid, section))
+    lateral, behind = _head_coordinates(image.grid, head, tip_mm)
+    open_side = (sign * lateral < -SEPTUM_MM) & (behind < SEPTUM_LENGTH_MM)
+    forbidden = open_side | (np.abs(lateral) > NOSE_HALF_WIDTH_MM)
+    ends = image.air & ~image.outside & near(image.grid, mirrored, NOSTRIL_REACH_MM)
+    route = _route_through_tissue(image, source, ends & ~forbidden, forbidden)
     place = mirrored if route is None else _middle(*route)
     reason = f"The {other} side is blocked: no air leads from its nostril to the pharynx."
     return {other: Obstacle(reason, place)}
+
+
+def _head_coordinates(
+    grid: VoxelGrid, head: Head, tip_mm: Triple
+) -> tuple[Float[np.ndarray, "1 y x"], Float[np.ndarray, "1 y x"]]:
+    """Return how far each voxel column lies to the left of and behind the nose tip, mm."""
+    y, x = (
+        grid.origin_mm[2 - i] + np.arange(grid.shape[i]) * grid.spacing_mm[i] - tip_mm[2 - i]
+        for i in (1, 2)
+    )
+    lateral = x[None, :] * head.left[0] + y[:, None] * head.left[1]
+    behind = x[None, :] * head.posterior[0] + y[:, None] * head.posterior[1]
+    return lateral[None], behind[None]
 
 
 Crossing = tuple[Float[np.ndarray, "point 3"], Bool[np.ndarray, "point"]]
@@ -192,17 +224,17 @@ def _route_through_tissue(
     image: Image,
     source: tuple[int, int, int],
     ends: Bool[np.ndarray, "z y x"],
-    plug: Bool[np.ndarray, "z y x"] | None,
+    forbidden: Bool[np.ndarray, "1 y x"],
 ) -> Crossing | None:
-    """Return the points of the cheapest way, at half resolution, and which of them are tissue."""
-    hu = block_mean(np.where(image.air, -1000.0, 0.0).astype(np.float32), 2)
-    cut_ends = _half(ends)
-    deep = distance_mm(_half(image.outside), 2 * image.spacing_mm) > FREE_MM
-    forbidden = deep if plug is None else deep | _half(plug)
-    air = hu < -500.0
-    cost = travel_cost(air, forbidden, 2 * image.spacing_mm)
-    start = tuple(min(i // 2, n - 1) for i, n in zip(source, hu.shape, strict=True))
-    route: Route | None = find_route(cost, air, (start[0], start[1], start[2]), cut_ends)
+    """Return the points of the cheapest way, at half resolution, and which of them are tissue.
+
+    It stays inside the head: along the skin every place could be reached.
+    """
+    air = _half(image.air)
+    closed_off = _half((image.outside & ~ends) | forbidden)
+    cost = travel_cost(air, closed_off, 2 * image.spacing_mm)
+    start = tuple(min(i // 2, n - 1) for i, n in zip(source, air.shape, strict=True))
+    route: Route | None = find_route(cost, air, (start[0], start[1], start[2]), _half(ends))
     if route is None:
         return None
     return image.grid.to_world_mm(route.index * 2 + 0.5), route.in_tissue

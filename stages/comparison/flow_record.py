@@ -26,10 +26,11 @@ class OpeningRecord(_Lenient):
 
 
 class LossRecord(_Lenient):
-    """Hold the flux-weighted pressure losses, Pa."""
+    """Hold the flux-weighted pressure losses and the total one's standard deviation in time, Pa."""
 
     static_pa: float
     total_pa: float
+    standard_deviation_in_time_pa: float | None = None
 
 
 class LatticeRecord(_Lenient):
@@ -45,10 +46,10 @@ class NumbersRecord(_Lenient):
 
 
 class ConvergenceRecord(_Lenient):
-    """Say whether the run converged and how much the loss varies in time, Pa."""
+    """Say whether the run converged, to one state or to a steady mean of an unsteady flow."""
 
     reached: bool
-    pressure_loss_std_pa: float | None = None
+    statistically_steady: bool | None = None
 
 
 class FlowRecord(_Lenient):

@@ -71,7 +71,8 @@ def _losses(flow: FlowRecord, baseline: FlowRecord) -> dict[str, Any]:
         "peak_velocity_m_s": flow.numbers.peak_velocity_m_s,
         "spacing_mm": flow.lattice.spacing_mm,
         "converged": flow.convergence.reached,
-        "pressure_loss_std_pa": flow.convergence.pressure_loss_std_pa,
+        "statistically_steady": flow.convergence.statistically_steady,
+        "std_in_time_pa": flow.pressure_loss.standard_deviation_in_time_pa,
         **NO_ERROR,
     }
 

@@ -20,7 +20,7 @@ from stages.comparison.flow_record import FlowRecord, parse_flow
 from stages.comparison.flows import compare_flows, deviation_percent
 from stages.comparison.images import FULL_RANGE_HU, SOFT_TISSUE_HU, SSIM_WINDOW, image_errors
 from stages.comparison.settings import ComparisonSettings
-from stages.comparison.surfaces import SAMPLES, enclosed_ml, surface_distance
+from stages.comparison.surfaces import DEFINITION, enclosed_ml, surface_distance
 from stages.comparison.walls import wall_band
 
 _LOG = logging.getLogger("ct2flow.comparison")
@@ -154,21 +154,24 @@ def _flow_digests(folders: Mapping[str, Path], coarse: Sequence[Path]) -> dict[s
 def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what must be said wherever these losses are shown."""
     found = []
-    for name, entry in entries.items():
-        if not entry["converged"]:
-            found.append(f"{name}: the flow has not converged; its mean over time is compared.")
-        if entry.get("coarse_converged") is False:
-            found.append(
-                f"{name}: a coarser run has not converged; the discretisation error is a guess."
-            )
-        if entry["resolved"] is False:
-            found.append(
-                f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not "
-                "resolved: smaller than its error (lattice: loss "
-                f"{entry['discretisation_percent']:.1f} %, deviation "
-                f"{entry['deviation_error_percent']:.1f} %)."
-            )
-    return found
+    unsteady = [name for name, entry in entries.items() if not entry["converged"]]
+    rough = [name for name, entry in entries.items() if entry.get("coarse_converged") is False]
+    if unsteady:
+        found.append(
+            f"{', '.join(unsteady)}: the flow has not converged; its mean over time is compared."
+        )
+    if rough:
+        found.append(
+            f"{', '.join(rough)}: a coarser run has not converged; the discretisation error is a "
+            "guess."
+        )
+    return found + [
+        f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not resolved: "
+        f"smaller than its error (lattice: loss {entry['discretisation_percent']:.1f} %, "
+        f"deviation {entry['deviation_error_percent']:.1f} %)."
+        for name, entry in entries.items()
+        if entry["resolved"] is False
+    ]
 
 
 def run_images(
@@ -337,17 +340,7 @@ def run_surfaces(
         for entry in entries.values():
             entry["volume_deviation_percent"] = deviation_percent(entry["volume_ml"], reference_ml)
         content = {"format": COMPARISON_FORMAT, "reference": _name_of(reference, folders)}
-        write_json(
-            pending.path, content | {"definition": _SURFACE_DEFINITION, "surfaces": entries}
-        )
-
-
-_SURFACE_DEFINITION = {
-    "points_per_surface": SAMPLES,
-    "mean_distance_mm": "mean over both directions, points evenly by area to exact triangles",
-    "hausdorff95_mm": "95 % quantile of the same distances, both directions pooled",
-    "volume_ml": "enclosed by wall, inlets and outlets",
-}
+        write_json(pending.path, content | {"definition": DEFINITION, "surfaces": entries})
 
 
 def _compare_surface(

@@ -50,4 +50,5 @@ def _as_bytes(image: vtkImageData) -> bytes:
     writer.SetCompressorTypeToZLib()
     writer.WriteToOutputStringOn()
     writer.Write()
-    return bytes(writer.GetOutputString())
+    content: bytes = writer.GetOutputString()
+    return content

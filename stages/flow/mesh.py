@@ -35,7 +35,7 @@ class PatchedSurface:
 
     def faces_of(self, name: str) -> Float[np.ndarray, "face 3 3"]:
         """Return the triangles of one patch."""
-        return self.triangles_mm[self.patch == self.names.index(name)]
+        return np.asarray(self.triangles_mm[self.patch == self.names.index(name)])
 
     @property
     def openings(self) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def _check_present(patches: Mapping[str, Float[np.ndarray, "face 3 3"]]) -> None
 
 def _degenerate(corners: Int[np.ndarray, "face 3"]) -> Int[np.ndarray, "face"]:
     a, b, c = corners.T
-    return (a == b) | (b == c) | (c == a)
+    return np.asarray((a == b) | (b == c) | (c == a))
 
 
 def _check_closed(corners: Int[np.ndarray, "face 3"], surface: PatchedSurface) -> None:

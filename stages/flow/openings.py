@@ -2,12 +2,15 @@
 
 Notes
 -----
-A link that ends at an opening returns the equilibrium of an imposed density and velocity plus the
-non-equilibrium part that its cell received (Guo, Zheng & Shi 2002, doi:10.1063/1.1471914). At pressure
-openings the velocity is that of the cell (its normal part where fluid enters), at velocity inlets
-the density is. Total-pressure inlets take the static pressure from Bernoulli's equation,
-p = p_t - rho u_n^2 / 2 (Saint-Venant & Wantzel), so that several nostrils share the flow; so do outlets
-where fluid comes back. All outlets have one pressure,
+A link that ends at a pressure opening returns mostly anti-bounce-back (Ginzburg, Verhaeghe &
+d'Humieres 2008, Commun. Comput. Phys. 3, 427) and partly the equilibrium of the imposed density and the cell's
+velocity (its normal part where fluid enters). At a velocity inlet it returns the equilibrium of the
+imposed velocity and of the density one cell further in: bounce-back with an imposed velocity, and the
+density of the cell itself, leave a checkerboard of pressure in the first layer.
+
+Total-pressure inlets take the static pressure from Bernoulli's equation, p = p_t - rho u_n^2 / 2
+(Saint-Venant & Wantzel), so that several nostrils share the flow; so do outlets where fluid comes
+back. All outlets have one pressure,
 
     p = P + Z (Q_out - Q),     Z = rho c / A,
 
@@ -20,10 +23,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from stages.flow.lattice import SOUND_SPEED_SQUARED_LU, VELOCITIES
-from stages.flow.mesh import PatchedSurface, area_vectors, is_inlet
+from stages.flow.mesh import WALL, PatchedSurface, area_vectors, is_inlet
 from stages.flow.profiles import developed_profile
 from stages.flow.voxels import SparseLattice
 from stages.flow.walls import WallLinks
@@ -78,6 +81,9 @@ class OpeningLinks:
         Number among all links, fluid cell, outward direction and opening of each link.
     profile
         Velocity along the normal at each link relative to the opening's mean.
+    solid
+        Whether the link ends at the wall: a cell at an opening exchanges mass through its wall links
+        too, and only their sum with the opening's is the flux.
     surface
         What the links would return if the opening were a wall, link by link.
     normal
@@ -91,6 +97,7 @@ class OpeningLinks:
     direction: Int[np.ndarray, "link"]
     opening: Int[np.ndarray, "link"]
     profile: Float[np.ndarray, "link"]
+    solid: Bool[np.ndarray, "link"]
     surface: WallLinks | None
     normal: Float[np.ndarray, "3 opening"]
     inlet: Int[np.ndarray, "opening"]
@@ -169,8 +176,8 @@ def opening_links(
 ) -> tuple[OpeningLinks, Float[np.ndarray, "opening"]]:
     """Return the links of all openings and each opening's share of the flow.
 
-    Links are sorted by cell and direction, as walls are. The share of a velocity inlet goes with its area or, if developed, with what one pressure gradient
-    drives through it.
+    Links are sorted by cell and direction, as walls are. The share of a velocity inlet goes with
+    its area or, if developed, with what one pressure gradient drives through it.
     """
     number = np.repeat(np.arange(len(openings)), [len(o.link) for o in openings])
     link = np.concatenate([o.link for o in openings])
@@ -184,8 +191,16 @@ def opening_links(
             )
             profile[number == k] = values
             share[k] = conductance
+    owner = np.full(len(lattice.cells), -1)
+    owner[lattice.link_cell[link[::-1]]] = number[::-1]
+    wall = lattice.links_of(WALL)
+    wall = wall[owner[lattice.link_cell[wall]] >= 0]
+    solid = np.repeat([False, True], [len(link), len(wall)])
+    number = np.concatenate([number, owner[lattice.link_cell[wall]]])
+    profile = np.concatenate([profile, np.zeros(len(wall))])
+    link = np.concatenate([link, wall])
     order = np.lexsort((lattice.link_direction[link], lattice.link_cell[link]))
-    link, number, profile = link[order], number[order], profile[order]
+    link, number, profile, solid = link[order], number[order], profile[order], solid[order]
     inlet = np.array([o.inlet for o in openings])
     share = np.where(inlet, share / share[inlet].sum(), share / share[~inlet].sum())
     return OpeningLinks(
@@ -194,19 +209,17 @@ def opening_links(
         lattice.link_direction[link].astype(np.int32),
         number.astype(np.int32),
         profile,
+        solid,
         None,
         np.stack([o.direction for o in openings], axis=1),
         inlet,
     ), share
 
 
-def _ends_mm(
-    lattice: SparseLattice, link: Int[np.ndarray, "link"]
-) -> Float[np.ndarray, "link 3"]:
+def _ends_mm(lattice: SparseLattice, link: Int[np.ndarray, "link"]) -> Float[np.ndarray, "link 3"]:
     reach = lattice.link_distance[link][:, None] * lattice.spacing_mm
-    return lattice.centres_mm[lattice.link_cell[link]] + (
-        VELOCITIES[lattice.link_direction[link]] * reach
-    )
+    start = lattice.centres_mm[lattice.link_cell[link]]
+    return np.asarray(start + VELOCITIES[lattice.link_direction[link]] * reach)
 
 
 def longest_path_mm(openings: tuple[Opening, ...]) -> float:

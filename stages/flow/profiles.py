@@ -63,7 +63,7 @@ def _inside_polygon(
 
 
 def _cross(u: Float[np.ndarray, "2"], v: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "..."]:
-    return u[0] * v[..., 1] - u[1] * v[..., 0]
+    return np.asarray(u[0] * v[..., 1] - u[1] * v[..., 0])
 
 
 def _rim(flat: Float[np.ndarray, "face 3 2"]) -> Float[np.ndarray, "edge 2 2"]:
@@ -77,11 +77,13 @@ def _rim(flat: Float[np.ndarray, "face 3 2"]) -> Float[np.ndarray, "edge 2 2"]:
     _, index, count = np.unique(
         np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True
     )
-    return ends[index[count == 1]]
+    return np.asarray(ends[index[count == 1]])
 
 
 def _distance_to_rim(
-    start: Float[np.ndarray, "2"], direction: Float[np.ndarray, "2"], rim: Float[np.ndarray, "e 2 2"]
+    start: Float[np.ndarray, "2"],
+    direction: Float[np.ndarray, "2"],
+    rim: Float[np.ndarray, "e 2 2"],
 ) -> float:
     """Return how far along a direction the rim lies, at most one step (1)."""
     edge = rim[:, 1] - rim[:, 0]
@@ -136,4 +138,4 @@ def _bilinear(
     u, v = t.T
     lower = (1 - u) * field[i, j] + u * field[i + 1, j]
     upper = (1 - u) * field[i, j + 1] + u * field[i + 1, j + 1]
-    return (1 - v) * lower + v * upper
+    return np.asarray((1 - v) * lower + v * upper)

@@ -20,7 +20,7 @@ from stages.flow.simulation import FlowResult
 from stages.flow.voxels import SparseLattice, points_inside, thin_gap_cells
 
 FLOW_FORMAT = 1
-_SAMPLES_PER_CELL = 3
+_SAMPLES_PER_CELL = 5
 _NARROW_SHARE = 0.01
 """Share of cells in gaps one cell wide above which the result needs a caveat."""
 _LENGTHS_MM = (1.0, 2000.0)
@@ -56,6 +56,7 @@ def flow_record(
             "steps": result.steps,
             "seconds": round(seconds, 3),
             "mlups": round(cells * result.steps / max(seconds, 1e-9) / 1e6, 3),
+            "walls": result.walls,
             "engine": settings.engine,
             "precision": settings.precision,
             "threads": settings.threads,

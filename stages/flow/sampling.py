@@ -105,15 +105,18 @@ class NodeTable:
         return keys
 
     def _in_box(self, cells: Int[np.ndarray, "point 3"]) -> Bool[np.ndarray, "point"]:
-        inside: Bool[np.ndarray, "point"] = ((cells >= -2) & (cells < self._shape - 2)).all(axis=1)
-        return inside
+        return np.asarray(((cells >= -2) & (cells < self._shape - 2)).all(axis=1))
 
 
 def _weights(
-    known: Int[np.ndarray, "node"], keys: Int[np.ndarray, "point"], weight: Float[np.ndarray, "point"]
+    known: Int[np.ndarray, "node"],
+    keys: Int[np.ndarray, "point"],
+    weight: Float[np.ndarray, "point"],
 ) -> csr_matrix:
     place = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
-    found = (known[place] == keys) if len(known) else np.zeros(len(keys), dtype=bool)
+    found = np.zeros(len(keys), dtype=bool)
+    if len(known):
+        found[:] = known[place] == keys
     rows = np.flatnonzero(found)
     shape = (len(keys), len(known))
     return csr_matrix((weight[rows], (rows, place[rows])), shape=shape)

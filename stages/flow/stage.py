@@ -110,9 +110,7 @@ def _simulate(
     write_json(folder / "flow.json", record)
     (folder / "field.vti").write_bytes(image_data(lattice, result))
     if points is not None:
-        write_probes(
-            folder / "probes.csv", points, probe_values(surface, nodes, result, points)
-        )
+        write_probes(folder / "probes.csv", points, probe_values(surface, nodes, result, points))
     return warnings
 
 

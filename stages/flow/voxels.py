@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
 
 from pipeline.core.errors import InputError
 from stages.flow.lattice import OPPOSITE, VELOCITIES, Q
@@ -71,14 +70,11 @@ class SparseLattice:
         """Return the numbers of the links that end at a patch."""
         return np.flatnonzero(self.link_patch == self.names.index(name))
 
-    def link_behind(self, link: Int[np.ndarray, "wall"]) -> Int[np.ndarray, "wall"]:
-        """Return for some links the link of the same cell in the opposite direction, or -1."""
-        number = len(self.cells)
-        keys = self.link_direction.astype(np.int64) * number + self.link_cell
-        order = np.argsort(keys)
-        wanted = OPPOSITE[self.link_direction[link]] * number + self.link_cell[link]
-        found = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
-        return np.where(keys[found] == wanted, found, -1)
+    def blocks(self, edge: int) -> Int[np.ndarray, "cell"]:
+        """Return the number of the cube of some cells' edge in which each cell lies."""
+        corner = self.cells // edge
+        key = np.ravel_multi_index(tuple(corner.T), tuple(n // edge + 1 for n in self.shape))
+        return np.unique(key, return_inverse=True)[1]
 
     def dense_index(self) -> Int[np.ndarray, "x y z"]:
         """Return the number of the fluid cell at each place of the box, -1 elsewhere."""
@@ -106,7 +102,8 @@ def build_lattice(surface: PatchedSurface, spacing_mm: float) -> SparseLattice:
         )
     origin = low - (2.0 - OFFSET) * spacing_mm
     triangles = (surface.triangles_mm - origin) / spacing_mm
-    inside = _inside(triangles, tuple(int(n) for n in shape_array))
+    x, y, z = (int(n) for n in shape_array)
+    inside = _inside(triangles, (x, y, z))
     if not inside.any():
         raise InputError(
             f"no lattice cell lies inside the surface at {spacing_mm} mm; choose a smaller "
@@ -114,14 +111,12 @@ def build_lattice(surface: PatchedSurface, spacing_mm: float) -> SparseLattice:
             spacing_mm=spacing_mm,
         )
     cells, cut, patch = _cut_links(triangles, surface.patch, inside)
+    neighbour, cell, direction, distance, met = _links(cells, cut, patch, inside)
+    shape = (x, y, z)
     return _connected(
         SparseLattice(
-            origin,
-            spacing_mm,
-            inside.shape,
-            cells,
-            *_links(cells, cut, patch, inside),
-            surface.names,
+            *(origin, spacing_mm, shape, cells, neighbour),
+            *(cell, direction, distance, met, surface.names),
         )
     )
 
@@ -135,7 +130,7 @@ def _inside(
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _edge_side(ay, az, by, bz, y, z):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0917
+def _edge_side(ay, az, by, bz, y, z):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Return on which side of the edge a-b the point (y, z) lies: 1 or -1, 0 for no edge.
 
     Both directions of an edge give opposite values of the same bits. A point on the edge is moved
@@ -210,9 +205,8 @@ def points_inside(
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _nearest_cuts(triangles, patch, index, cut, cut_patch, velocities):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0917
+def _nearest_cuts(triangles, patch, index, cut, cut_patch, velocities):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Keep for each link of a fluid cell the nearest triangle that cuts it (Moller-Trumbore)."""
-    nx, ny, nz = index.shape
     slack = 1e-9
     for t in range(triangles.shape[0]):
         a = triangles[t, 0]
@@ -266,9 +260,7 @@ def _cut_links(
     triangles: Float[np.ndarray, "face 3 3"],
     patch: Int[np.ndarray, "face"],
     inside: Bool[np.ndarray, "x y z"],
-) -> tuple[
-    Int[np.ndarray, "cell 3"], Float[np.ndarray, "q cell"], Int[np.ndarray, "q cell"]
-]:
+) -> tuple[Int[np.ndarray, "cell 3"], Float[np.ndarray, "q cell"], Int[np.ndarray, "q cell"]]:
     cells = np.argwhere(inside)
     index = np.full(inside.shape, -1, dtype=np.int32)
     index[inside] = np.arange(len(cells), dtype=np.int32)
@@ -384,13 +376,3 @@ def thin_gap_cells(lattice: SparseLattice) -> int:
     blocked = lattice.neighbour[1:7] < 0
     both = (blocked[0] & blocked[1]) | (blocked[2] & blocked[3]) | (blocked[4] & blocked[5])
     return int(both.sum())
-
-
-def fluid_box(lattice: SparseLattice) -> Bool[np.ndarray, "x y z"]:
-    """Return the fluid cells as a dense mask of the box."""
-    return lattice.dense_index() >= 0
-
-
-def erode(mask: Bool[np.ndarray, "x y z"], layers: int) -> Bool[np.ndarray, "x y z"]:
-    """Return the cells more than some layers away from the outside."""
-    return ndimage.binary_erosion(mask, iterations=layers)

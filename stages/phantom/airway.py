@@ -54,11 +54,11 @@ _PASSAGE_OUTLINE_MM = (
 
 _WIDTH_BY_HEIGHT = (
     (-6.0, 0.0, 6.0, 14.0, 22.0, 32.0, 42.0, 48.0),
-    (0.60, 0.85, 1.00, 0.95, 0.80, 0.56, 0.22, 0.18),
+    (0.60, 0.85, 1.00, 0.95, 0.77, 0.54, 0.22, 0.18),
 )
 """Width of the cavity at heights z, as a share of its width at the inferior turbinate."""
 
-_COMPENSATION = 0.75
+_COMPENSATION = 0.8
 """Share of the septum's displacement that the turbinates follow (compensatory hypertrophy)."""
 
 
@@ -259,7 +259,7 @@ def _forward(y: float) -> float:
 
 def _septum(y: Numbers, z: Numbers, anatomy: Anatomy) -> Numbers:
     dy, dz = y - anatomy.deviation_y_mm, z - anatomy.deviation_z_mm
-    bend = np.exp(-((dy / 16.0) ** 2) - (dz / 13.0) ** 2)
+    bend = np.exp(-((dy / 14.0) ** 2) - (dz / 13.0) ** 2)
     second = np.exp(-(((dy - 22.0) / 14.0) ** 2) - ((dz - 14.0) / 10.0) ** 2)
     displaced = anatomy.deviation_mm * (bend + anatomy.counter_deviation * second)
     straight: Numbers = displaced * (1.0 - smooth_step(y, -12.0, 2.0))
@@ -280,7 +280,7 @@ def _width(y: Numbers, z: Numbers, anatomy: Anatomy, side: Side) -> Numbers:
     top = smooth_step(nostril_height(y, z, anatomy), 11.0, 26.0)
     vestibule = vestibule * (1.0 - 0.45 * front) * (1.0 - 0.35 * top)
     cavity = side.cavity_width_mm * np.interp(z, *_WIDTH_BY_HEIGHT)
-    cavity = cavity * (0.48 + 0.52 * smooth_step(y, -62.0, -34.0))
+    cavity = cavity * (0.42 + 0.58 * smooth_step(y, -62.0, -36.0))
     inside = smooth_step(y, -65.0, -51.0)
     width: Numbers = vestibule + (cavity - vestibule) * inside
     return width

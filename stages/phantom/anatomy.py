@@ -31,7 +31,7 @@ class Side:
     """
 
     nostril_width_mm: float = 9.5
-    valve_width_mm: float = 2.4
+    valve_width_mm: float = 2.2
     cavity_width_mm: float = 11.5
     meatus_gap_mm: float = 2.0
     inferior_radius_mm: float = 3.4
@@ -129,7 +129,7 @@ def draw_anatomy(rng: np.random.Generator, variant: Variant = "open") -> Anatomy
         roll_degrees=rng.uniform(-3.0, 3.0),
         shift_mm=(rng.uniform(-6.0, 6.0), rng.uniform(-6.0, 0.0), rng.uniform(-30.0, 10.0)),
         septum_mm=rng.uniform(3.0, 4.2),
-        deviation_mm=side * rng.uniform(0.5, 3.5),
+        deviation_mm=side * rng.uniform(0.5, 4.0),
         deviation_y_mm=rng.uniform(-46.0, -26.0),
         deviation_z_mm=rng.uniform(6.0, 20.0),
         counter_deviation=rng.uniform(-0.8, 0.2),
@@ -176,7 +176,7 @@ def mirrored(anatomy: Anatomy) -> Anatomy:
 def _draw_side(rng: np.random.Generator) -> Side:
     return Side(
         nostril_width_mm=rng.uniform(8.5, 10.8),
-        valve_width_mm=rng.uniform(1.9, 3.0),
+        valve_width_mm=rng.uniform(1.7, 2.6),
         cavity_width_mm=rng.uniform(10.5, 12.5),
         meatus_gap_mm=rng.uniform(1.7, 2.8),
         inferior_radius_mm=rng.uniform(3.0, 3.9),

@@ -61,7 +61,9 @@ def ellipsoid(
     p, q, r = (x - cx) / a, (y - cy) / b, (z - cz) / c
     k0 = np.sqrt(p * p + q * q + r * r)
     k1 = np.sqrt((p / a) ** 2 + (q / b) ** 2 + (r / c) ** 2)
-    distance: Numbers = k0 * (k0 - 1.0) / np.maximum(k1, 0.1 / max(radii_mm))
+    # The quotient lies between the smallest and the largest radius; at the centre it is 0/0.
+    radius = np.maximum(k0 / np.maximum(k1, 1e-6), min(radii_mm))
+    distance: Numbers = (k0 - 1.0) * radius
     return distance
 
 

@@ -23,7 +23,7 @@ from stages.phantom.airway import (
     nostril_height,
 )
 from stages.phantom.anatomy import as_numbers
-from stages.phantom.coverage import cover
+from stages.phantom.coverage import LIPSCHITZ, cover
 from stages.phantom.shapes import Distance, Numbers
 from stages.phantom.tissues import Patient
 
@@ -34,10 +34,14 @@ _GRADIENT_STEP_MM = 0.02
 _NEAR_MM = 1.5
 """Farther from the wall the distance keeps its blended value: only its sign matters there."""
 _BLOCK_POINTS = 1 << 18
+_BLOCK = 4
 _LUMEN_BOX = ((-26.0, 26.0), (-92.0, 34.0), (-26.0, 50.0))
 """Anatomical box (x, y, z ranges) that holds the lumen between the planes."""
 
-_SECTION_STEP_MM = 0.2
+_SECTION_STEP_MM = 0.25
+_SECTION_WIDTH_MM = 20.0
+"""Half the width of the part of a plane that is looked at: the airway lies within 16 mm of x = 0."""
+_STATION_MM = 1.5
 _FIRST_STATION_MM = 6.0
 """Sections before this one would be cut by the nostril plane."""
 _STATIONS_MM = (
@@ -138,15 +142,15 @@ def section(
     centre, normal
         The plane in the anatomical frame; its first axis is x.
     reach_mm
-        Half the edge of the square that is looked at.
+        Half the height of the part that is looked at.
     side
         +1 left of the septum only, -1 right of it only, 0 both.
     """
     n = np.array(normal) / np.linalg.norm(normal)
     across = np.array([1.0, 0.0, 0.0])
     along = np.cross(n, across)
-    steps = np.arange(-reach_mm, reach_mm + _SECTION_STEP_MM / 2, _SECTION_STEP_MM)
-    u, v = np.meshgrid(steps, steps, indexing="ij")
+    width = min(reach_mm, _SECTION_WIDTH_MM)
+    u, v = np.meshgrid(_steps(width), _steps(reach_mm), indexing="ij")
     points = np.array(centre)[:, None, None] + across[:, None, None] * u + along[:, None, None] * v
     where = patient.airway.locate(*points)
     air = patient.airway.distance(*points) < 0
@@ -159,6 +163,10 @@ def section(
         return air, points
     nearest = np.where(air, u * u + v * v, np.inf).argmin()
     return labels == labels.ravel()[nearest], points
+
+
+def _steps(reach_mm: float) -> Float[np.ndarray, " step"]:
+    return np.arange(-reach_mm, reach_mm + _SECTION_STEP_MM / 2, _SECTION_STEP_MM)
 
 
 def _centroid(
@@ -178,11 +186,11 @@ def section_areas_mm2(patient: Patient, side: float) -> Float[np.ndarray, " stat
     nose = patient.anatomy.nose_length_mm
     path = np.array([(y - nose * (y < -60), z) for y, z in _STATIONS_MM])
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
-    stations = np.arange(_FIRST_STATION_MM, length[-1], 1.0)
+    stations = np.arange(_FIRST_STATION_MM, length[-1], _STATION_MM)
     y, z = (np.interp(stations, length, path[:, i]) for i in range(2))
-    dy, dz = (ndimage.gaussian_filter1d(np.gradient(v), 4.0, mode="nearest") for v in (y, z))
+    dy, dz = (ndimage.gaussian_filter1d(np.gradient(v), 2.7, mode="nearest") for v in (y, z))
     areas = [
-        section(patient, (4.0 * side, cy, cz), (0.0, ny, nz), 36.0, side)[0].sum()
+        section(patient, (4.0 * side, cy, cz), (0.0, ny, nz), 32.0, side)[0].sum()
         for cy, cz, ny, nz in zip(y, z, dy, dz, strict=True)
     ]
     return np.array(areas) * (_SECTION_STEP_MM * patient.frame.scale) ** 2
@@ -258,14 +266,20 @@ def lumen_surface(patient: Patient, spacing_mm: float) -> Surface:
 
 
 def _sampled(distance: Distance, grid: VoxelGrid) -> Float[np.ndarray, "z y x"]:
-    x0, y0, z0 = grid.origin_mm
-    (dz, dy, dx), (nz, ny, nx) = grid.spacing_mm, grid.shape
-    y, x = np.meshgrid(y0 + dy * np.arange(ny), x0 + dx * np.arange(nx), indexing="ij")
+    """Sample a distance, clipped at two voxels; blocks far from the surface by their centres."""
     limit = 2.0 * max(grid.spacing_mm)
-    values = np.empty(grid.shape, dtype=np.float32)
+    centres = [np.arange(0.5 * (_BLOCK - 1), n + _BLOCK - 1, _BLOCK) for n in grid.shape]
+    index = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1)
+    coarse = distance(*np.moveaxis(grid.to_world_mm(index), -1, 0))
+    dense = coarse.repeat(_BLOCK, 0).repeat(_BLOCK, 1).repeat(_BLOCK, 2)
+    nz, ny, nx = grid.shape
+    values = np.clip(dense[:nz, :ny, :nx], -limit, limit)
+    reach = LIPSCHITZ * 0.5 * _BLOCK * float(np.linalg.norm(grid.spacing_mm)) + limit
     for k in range(nz):
-        slice_mm = distance(x.ravel(), y.ravel(), np.full(x.size, z0 + dz * k))
-        values[k] = np.clip(slice_mm, -limit, limit).reshape(ny, nx)
+        near = np.argwhere(np.abs(dense[k, :ny, :nx]) <= reach)
+        at = grid.to_world_mm(np.column_stack([np.full(len(near), k), near]))
+        found = distance(*np.ascontiguousarray(at.T))
+        values[k, near[:, 0], near[:, 1]] = np.clip(found, -limit, limit)
     return values
 
 

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from stages.report.content import REFERENCES, Content
+from stages.report.content import NOTICE, Block, Content, Picture
+from stages.report.repeat import SETTINGS_FILE
 
 
 def html(content: Content) -> str:
     """Return the page; figures are embedded, nothing is loaded from elsewhere."""
     environment = Environment(
-        loader=PackageLoader("stages.report"), autoescape=select_autoescape(default=True)
+        loader=PackageLoader("stages.report"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     parts = [
-        {
-            "title": part.title,
-            "table": part.table,
-            "figures": [
-                {
-                    "alt": figure.alt,
-                    "caption": figure.caption,
-                    "data": base64.b64encode(figure.png).decode(),
-                }
-                for figure in part.figures
-            ],
-        }
+        {"title": part.title, "blocks": [_plain(block) for block in part.blocks]}
         for part in content.parts
     ]
     return environment.get_template("report.html.j2").render(
-        case=content.case,
-        patent=content.patent,
-        answer=content.answer,
+        content=content,
         parts=parts,
-        warnings=content.warnings,
-        methods=content.methods,
-        references=REFERENCES,
-        facts=content.facts,
-        command=content.command,
-        settings=content.settings,
+        notice=NOTICE,
+        settings_file=SETTINGS_FILE,
+        settings_data=_base64(content.settings.encode()),
     )
+
+
+def _plain(block: Block) -> dict[str, Any]:
+    if isinstance(block, Picture):
+        return {
+            "picture": _base64(block.png),
+            "alt": block.alt,
+            "caption": _split(block.caption),
+        }
+    rows = [
+        [(cell, column in block.words) for column, cell in enumerate(row)] for row in block.rows
+    ]
+    header = [(cell, column in block.words) for column, cell in enumerate(block.header)]
+    return {"picture": None, "header": header, "rows": rows, "caption": _split(block.caption)}
+
+
+def _split(caption: str) -> tuple[str, str]:
+    """Part 'Table 1.' from the sentence that follows."""
+    words = caption.split(" ", 2)
+    return " ".join(words[:2]), " ".join(words[2:])
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -7,34 +7,44 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from reportlab.lib import colors
-from reportlab.lib.pagesizes import A4, landscape
-from reportlab.lib.styles import ParagraphStyle, getSampleStyleSheet
+from reportlab.lib.enums import TA_RIGHT
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader
 from reportlab.platypus import (
     Image,
     KeepTogether,
     Paragraph,
-    Preformatted,
     SimpleDocTemplate,
     Spacer,
     Table,
     TableStyle,
 )
 
-from stages.report.content import REFERENCES, Content, Part, Picture
-from stages.report.tables import Table as Rows
+from stages.report.content import NOTICE, Block, Content, Part, Picture
 
-_PAGE = landscape(A4)
-_MARGIN = 15 * mm
+_PAGE = A4
+_MARGIN = 14 * mm
+_FOOT = 8 * mm
 _WIDTH = _PAGE[0] - 2 * _MARGIN
-_HEIGHT = _PAGE[1] - 2 * _MARGIN
-_STYLES = getSampleStyleSheet()
-_BODY = ParagraphStyle("body", parent=_STYLES["BodyText"], fontSize=9, leading=12)
-_SMALL = ParagraphStyle(
-    "small", parent=_BODY, fontSize=7.5, leading=9.5, textColor=colors.HexColor("#475569")
+_HEIGHT = _PAGE[1] - 2 * _MARGIN - _FOOT
+_INK, _SOFT, _LINE, _ACCENT = (
+    colors.HexColor(c) for c in ("#1f2937", "#56616f", "#d7dde5", "#0b4f7d")
 )
-_CELL = ParagraphStyle("cell", parent=_BODY, fontSize=7.5, leading=9)
+_BODY = ParagraphStyle("body", fontName="Helvetica", fontSize=9, leading=12.5, textColor=_INK,
+                       spaceAfter=3)  # fmt: skip
+_TITLE = ParagraphStyle("title", parent=_BODY, fontName="Helvetica-Bold", fontSize=18, leading=22)
+_HEADING = ParagraphStyle("heading", parent=_BODY, fontName="Helvetica-Bold", fontSize=12.5,
+                          leading=16, textColor=_ACCENT, spaceBefore=10)  # fmt: skip
+_ANSWER = ParagraphStyle("answer", parent=_BODY, fontSize=10, leading=14)
+_LEAD = ParagraphStyle(
+    "lead", parent=_ANSWER, fontName="Helvetica-Bold", fontSize=11.5, leading=16
+)
+_SMALL = ParagraphStyle("small", parent=_BODY, fontSize=7.5, leading=10, textColor=_SOFT)
+_CODE = ParagraphStyle("code", parent=_SMALL, fontName="Courier", fontSize=7, leading=8.6)
+_WORD = ParagraphStyle("word", parent=_BODY, fontSize=6.6, leading=8, spaceAfter=0)
+_NUMBER = ParagraphStyle("number", parent=_WORD, alignment=TA_RIGHT)
 
 
 def pdf(content: Content) -> bytes:
@@ -46,72 +56,107 @@ def pdf(content: Content) -> bytes:
         leftMargin=_MARGIN,
         rightMargin=_MARGIN,
         topMargin=_MARGIN,
-        bottomMargin=_MARGIN,
+        bottomMargin=_MARGIN + _FOOT,
         title=f"ct2flow: {content.case}",
         author="ct2flow",
         invariant=1,
     )
-    document.build(_story(content))
+
+    def foot(canvas: Any, page: Any) -> None:
+        canvas.setFont("Helvetica", 7.5)
+        canvas.setFillColor(_SOFT)
+        canvas.drawString(_MARGIN, _MARGIN, f"ct2flow · case {content.case} · {NOTICE}")
+        canvas.drawRightString(_PAGE[0] - _MARGIN, _MARGIN, f"page {page.page}")
+
+    document.build(_story(content), onFirstPage=foot, onLaterPages=foot)
     return buffer.getvalue()
 
 
 def _story(content: Content) -> list[Any]:
+    lead, *others = content.answer
     story: list[Any] = [
-        _text(f"From CT to pressure loss: {content.case}", _STYLES["Title"]),
-        _text("Research use only. Not for diagnosis or treatment.", _STYLES["Heading4"]),
-        *[_text(line, _BODY) for line in content.answer],
+        _text(f"From CT to pressure loss: case “{content.case}”", _TITLE),
+        _text(content.subtitle, _SMALL),
+        _text(NOTICE, _HEADING),
+        _text(lead, _LEAD),
+        *[_text(line, _ANSWER) for line in others],
     ]
     for part in content.parts:
         story += _part(part)
-    story.append(_text("Warnings", _STYLES["Heading2"]))
+    story.append(_text("Warnings", _HEADING))
     story += [_text(f"• {line}", _BODY) for line in content.warnings or ("None.",)]
-    story.append(_text("Methods", _STYLES["Heading2"]))
+    story.append(_text("Methods", _HEADING))
     story += [_text(line, _BODY) for line in content.methods]
-    story += [_text(f"[{i}] {line}", _SMALL) for i, line in enumerate(REFERENCES, 1)]
-    story.append(_text("Provenance", _STYLES["Heading2"]))
+    story += [_text(f"[{i}] {line}", _SMALL) for i, line in enumerate(content.references, 1)]
+    story.append(_text("Provenance", _HEADING))
+    story += [_text(content.command, _CODE), Spacer(1, 2 * mm)]
     story += [_text(f"{name}: {value}", _SMALL) for name, value in content.facts]
-    story.append(Preformatted(content.command, _STYLES["Code"]))
-    return story
+    story.append(_text("Settings (settings.yaml)", _HEADING))
+    return [*story, *[_code(line) for line in content.settings.splitlines()]]
 
 
 def _text(line: str, style: ParagraphStyle) -> Paragraph:
     return Paragraph(escape(_latin(line)), style)
 
 
+def _code(line: str) -> Paragraph:
+    indent = len(line) - len(line.lstrip())
+    return Paragraph("&nbsp;" * indent + escape(_latin(line.lstrip())), _CODE)
+
+
 def _latin(line: str) -> str:
     """Replace what the standard PDF fonts lack."""
-    return line.replace("–", "-").encode("cp1252", "replace").decode("cp1252")
+    return line.replace("−", "-").encode("cp1252", "replace").decode("cp1252")
 
 
 def _part(part: Part) -> list[Any]:
-    heading = _text(part.title, _STYLES["Heading2"])
-    blocks: list[Any] = []
-    if part.table is not None:
-        blocks.append([_table(part.table), _text(part.table.caption, _SMALL)])
-    blocks += [[_image(figure), _text(figure.caption, _SMALL)] for figure in part.figures]
+    heading = _text(part.title, _HEADING)
+    blocks = [[_block(block), Spacer(1, 1 * mm), _text(block.caption, _SMALL)]
+              for block in part.blocks]  # fmt: skip
     if not blocks:
         return [heading]
     first = KeepTogether([heading, *blocks[0]])
     return [first, *[KeepTogether([Spacer(1, 3 * mm), *block]) for block in blocks[1:]]]
 
 
-def _table(rows: Rows) -> Table:
-    cells = [[_text(cell, _CELL) for cell in row] for row in (rows.header, *rows.rows)]
-    table = Table(cells, repeatRows=1, hAlign="LEFT")
-    line = colors.HexColor("#94a3b8")
+def _block(block: Block) -> Image | Table:
+    return _image(block) if isinstance(block, Picture) else _table(block)
+
+
+def _table(rows: Any) -> Table:
+    styles = [_WORD if i in rows.words else _NUMBER for i in range(len(rows.header))]
+    cells = [
+        [_text(cell, style) for cell, style in zip(row, styles, strict=True)]
+        for row in (rows.header, *rows.rows)
+    ]
+    table = Table(cells, colWidths=_widths(rows), repeatRows=1, hAlign="LEFT")
     table.setStyle(
         TableStyle(
             [
-                ("LINEBELOW", (0, 0), (-1, 0), 1, line),
-                ("LINEBELOW", (0, 1), (-1, -1), 0.3, line),
-                ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                ("LINEABOVE", (0, 0), (-1, 0), 1, _INK),
+                ("LINEBELOW", (0, 0), (-1, 0), 0.5, _INK),
+                ("LINEBELOW", (0, 1), (-1, -2), 0.3, _LINE),
+                ("LINEBELOW", (0, -1), (-1, -1), 1, _INK),
+                ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
+                ("VALIGN", (0, 1), (-1, -1), "TOP"),
+                ("LEFTPADDING", (0, 0), (-1, -1), 2.5),
+                ("RIGHTPADDING", (0, 0), (-1, -1), 2.5),
+                ("TOPPADDING", (0, 0), (-1, -1), 2),
+                ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
             ]
         )
     )
     return table
 
 
+def _widths(rows: Any) -> list[float]:
+    """Share the page's width by the longest cell of each column; headers may wrap."""
+    longest = [max((len(row[i]) for row in rows.rows), default=1) for i in range(len(rows.header))]
+    shares = [max(min(n, 26), 8) for n in longest]
+    return [_WIDTH * share / sum(shares) for share in shares]
+
+
 def _image(figure: Picture) -> Image:
     width, height = ImageReader(io.BytesIO(figure.png)).getSize()
-    scale = min(_WIDTH / width, 0.82 * _HEIGHT / height)
+    scale = min(_WIDTH / width, 0.62 * _HEIGHT / height)
     return Image(io.BytesIO(figure.png), width * scale, height * scale)

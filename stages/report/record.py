@@ -10,6 +10,25 @@ RESULTS_FORMAT = 1
 RESOLUTIONS = ("hr", "lr", "interpolated", "sr")
 NAMES = {"hr": "HR", "lr": "LR", "interpolated": "interpolated", "sr": "SR"}
 METHODS = ("linear", "spline", "histospline", "sr")
+NO_LOSS: Mapping[str, Any] = {
+    "static_pa": None,
+    "total_pa": None,
+    "deviation_from_hr_percent": None,
+    "discretisation_percent": None,
+}
+_ACQUISITION = ("source", "modality", "kernel", "kvp", "slice_thickness_mm", "slice_spacing_mm")
+"""Facts about the scan that say nothing about the patient."""
+_SETTINGS_OF = {
+    "ingest": "volumes/hr",
+    "triplets": "triplets",
+    "training": "model",
+    "restoration": "restored/sr",
+    "airway": "airway/hr",
+    "surface": "surface/hr",
+    "flow": "flow/hr",
+    "comparison": "comparison/images",
+}
+"""The artefact whose record holds a stage's settings."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +47,8 @@ class CaseRecords:
         airway.json by resolution.
     images, surfaces, flows
         Comparisons; empty where the airway is closed.
-    flow_records
-        flow.json by resolution.
+    flow_records, coarse_records
+        flow.json by resolution, on the lattice used and on the coarser one.
     """
 
     case: str
@@ -40,11 +59,12 @@ class CaseRecords:
     surfaces: Mapping[str, Any] = field(default_factory=dict)
     flows: Mapping[str, Any] = field(default_factory=dict)
     flow_records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    coarse_records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def patent(self) -> bool:
         """Say whether the thin-slice scan's airway is open."""
-        return bool(self.airways["hr"]["patent"])
+        return bool(self.airways["hr"].get("patent", False))
 
 
 def results(records: CaseRecords) -> dict[str, Any]:
@@ -56,15 +76,19 @@ def results(records: CaseRecords) -> dict[str, Any]:
         "input": {
             "sha256": input_digest(ingest),
             "geometry": dict(records.geometry),
+            "acquisition": _picked(ingest.get("properties", {}), _ACQUISITION),
         },
         "image": dict(records.images.get("methods", {})),
         "surface": {
             name: _surface(records, name) for name in RESOLUTIONS if name in _surfaces(records)
         },
-        "pressure_loss": {
-            name: pressure_loss(records, name) for name in RESOLUTIONS if records.patent
-        },
+        "pressure_loss": {name: pressure_loss(records, name) for name in RESOLUTIONS},
         "airway": _airway(records),
+        "definitions": {
+            "image": dict(records.images.get("definition", {})),
+            "surface": dict(records.surfaces.get("definition", {})),
+            "pressure_loss": dict(records.flows.get("definition", {})),
+        },
         "warnings": warnings(records),
         "provenance": provenance(records),
     }
@@ -74,6 +98,10 @@ def input_digest(ingest: Mapping[str, Any]) -> str | None:
     """Return the sha256 of what was read."""
     values = sorted(str(v) for v in ingest.get("inputs", {}).values())
     return values[0] if len(values) == 1 else (";".join(values) or None)
+
+
+def _picked(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: facts[name] for name in names if facts.get(name) is not None}
 
 
 def _surfaces(records: CaseRecords) -> Mapping[str, Any]:
@@ -98,59 +126,61 @@ def minimal_areas(airway: Mapping[str, Any]) -> dict[str, float]:
 def pressure_loss(records: CaseRecords, name: str) -> dict[str, Any]:
     """Return the pressure loss of a variant with the errors that are known of it."""
     entry = dict(records.flows.get("pressure_loss", {}).get(name, {}))
-    empty = {
-        "static_pa": None,
-        "total_pa": None,
-        "deviation_from_hr_percent": None,
-        "discretisation_percent": None,
-    }
-    if not entry:
-        empty["reason"] = records.airways.get(name, {}).get("reason")
-    return {**empty, **entry, "model_std_pa": None}
+    reason = {} if entry else {"reason": _why_no_flow(records, name)}
+    return {**NO_LOSS, **entry, **reason, "model_std_pa": None}
+
+
+def _why_no_flow(records: CaseRecords, name: str) -> str:
+    own = records.airways.get(name, {}).get("reason")
+    if own or records.patent:
+        return str(own or "no flow was computed")
+    return "the HR airway, whose planes every variant uses, is not open"
 
 
 def _airway(records: CaseRecords) -> dict[str, Any]:
     baseline = dict(records.airways["hr"])
-    closed = {n: a.get("reason") for n, a in records.airways.items() if not a["patent"]}
-    keep = ("patent", "reason", "place_mm", "sides", "lumen_volume_ml", "sinus_volume_ml")
-    return {key: baseline.get(key) for key in keep} | {"closed_variants": closed}
+    closed = {n: a.get("reason") for n, a in records.airways.items() if not a.get("patent")}
+    keep = ("reason", "place_mm", "sides", "lumen_volume_ml", "sinus_volume_ml")
+    facts = {key: baseline.get(key) for key in keep}
+    return {"patent": records.patent, **facts, "closed_variants": closed}
 
 
 def warnings(records: CaseRecords) -> list[str]:
-    """Return every caveat of every artefact once, with its source."""
-    found: dict[str, None] = {}
+    """Return every caveat of every artefact once, after the artefacts that carry it."""
+    sources: dict[str, list[str]] = {}
     for source, sidecar in records.sidecars.items():
         for text in sidecar.get("warnings", []):
-            found[f"{source}: {text}"] = None
-    return list(found)
+            known = sources.setdefault(str(text), [])
+            if source not in known:
+                known.append(source)
+    return [f"{', '.join(names)}: {text}" for text, names in sources.items()]
 
 
 def provenance(records: CaseRecords) -> dict[str, Any]:
     """Return commit, versions, digests and settings of the stages that made the case."""
-    first = records.sidecars.get("volumes/hr", {})
+    sidecars = records.sidecars
+    first: Mapping[str, Any] = sidecars.get("volumes/hr") or next(iter(sidecars.values()), {})
     return {
         "commit": first.get("code", {}).get("commit"),
         "version": first.get("code", {}).get("version"),
         "libraries": dict(first.get("libraries", {})),
         "code_digests": {
-            s["stage"]: s["code"]["digest"] for s in records.sidecars.values() if s.get("code")
+            s["stage"]: s["code"]["digest"] for s in sidecars.values() if s.get("code")
         },
-        "artefacts": {name: s.get("sha256") for name, s in records.sidecars.items()},
-        "settings": _settings(records),
+        "artefacts": {name: s.get("sha256") for name, s in sidecars.items()},
+        "model": _model_digests(sidecars),
+        "devices": sorted({str(s["device"]) for s in sidecars.values() if s.get("device")}),
+        "settings": {
+            stage: dict(sidecars[name].get("settings", {}))
+            for stage, name in _SETTINGS_OF.items()
+            if name in sidecars
+        },
     }
 
 
-def _settings(records: CaseRecords) -> dict[str, Any]:
-    chosen = {
-        "ingest": "volumes/hr",
-        "triplets": "triplets",
-        "restoration": "restored/sr",
-        "airway": "airway/hr",
-        "surface": "surface/hr",
-        "flow": "flow/hr",
-    }
-    return {
-        stage: records.sidecars[name].get("settings", {})
-        for stage, name in chosen.items()
-        if name in records.sidecars
-    }
+def _model_digests(sidecars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what identifies the network: its digest and that of the manifest it learnt from."""
+    restored = sidecars.get("restored/sr", {}).get("inputs", {})
+    used = {name: value for name, value in restored.items() if not name.startswith("lr.nii")}
+    training = sidecars.get("model", {}).get("inputs", {})
+    return {"sha256": next(iter(used.values()), None), "trained_on": dict(training)}

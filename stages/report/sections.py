@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+
+_NORMALS = ("y", "x")
+"""World axis that stands on a section whose first shown axis is x or y."""
+
+
+_MARGIN = 2
+"""Cells shown around the fluid."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,31 @@ def _cut(field: FlowField, title: str, place: float) -> FlowSection:
         float(bottom + nz * field.spacing_mm),
     )
     return FlowSection(
-        f"{title} at {place:.0f} mm",
+        f"{title}, {_NORMALS[across]} = {place:.0f} mm",
         np.take(field.speed, index, axis=axis),
         np.take(field.pressure, index, axis=axis),
         extent,
         (("x, mm" if across == 0 else "y, mm"), "z, mm"),
+    )
+
+
+def shown_box(row: Sequence[FlowSection]) -> tuple[float, float, float, float]:
+    """Return the smallest box, left, right, bottom, top, mm, that holds the fluid of all sections."""
+    boxes = [_fluid_box(section) for section in row if np.isfinite(section.speed).any()]
+    boxes = boxes or [section.extent_mm for section in row]
+    left, right, bottom, top = zip(*boxes, strict=True)
+    return min(left), max(right), min(bottom), max(top)
+
+
+def _fluid_box(section: FlowSection) -> tuple[float, float, float, float]:
+    fluid = np.isfinite(section.speed)
+    rows, columns = np.flatnonzero(fluid.any(axis=1)), np.flatnonzero(fluid.any(axis=0))
+    left, right, bottom, top = section.extent_mm
+    dx = (right - left) / fluid.shape[1]
+    dy = (top - bottom) / fluid.shape[0]
+    return (
+        float(left + (columns[0] - _MARGIN) * dx),
+        float(left + (columns[-1] + 1 + _MARGIN) * dx),
+        float(bottom + (rows[0] - _MARGIN) * dy),
+        float(bottom + (rows[-1] + 1 + _MARGIN) * dy),
     )

@@ -70,16 +70,43 @@ def cut(volume: Volume, baseline: VoxelGrid, frame: Frame, view: str) -> Slice:
     """
     axis = VIEWS.index(view)
     place = int(np.rint(volume.grid.to_index(frame.centre_mm)[axis]))
-    plane = np.take(volume.values, np.clip(place, 0, volume.values.shape[axis] - 1), axis=axis)
+    if not 0 <= place < volume.values.shape[axis]:
+        return Slice(np.zeros((0, 0)), (0.0, 0.0, 0.0, 0.0))
+    plane = np.take(volume.values, place, axis=axis)
     rows, columns = (a for a in range(3) if a != axis)
     first = volume.grid.to_world_mm(np.zeros(3))
     offset = baseline.to_index(first) * baseline.spacing_mm
-    spans = [_span(volume.grid, offset, frame, a) for a in (rows, columns)]
-    shown = plane[spans[0][0], spans[1][0]]
-    (_, top, bottom), (_, left, right) = spans
+    shift = _along_axes(baseline)
+    (part, top, bottom), (across, left, right) = (
+        _span(volume.grid, offset, frame, a) for a in (rows, columns)
+    )
+    top, bottom = top + shift[rows], bottom + shift[rows]
+    left, right = left + shift[columns], right + shift[columns]
+    shown = plane[part, across]
     if view == "axial":
         return Slice(shown, (left, right, bottom, top))
     return Slice(shown[::-1], (left, right, top, bottom))
+
+
+def shown_range(baseline: VoxelGrid, frame: Frame, view: str) -> tuple[float, float, float, float]:
+    """Return what every panel of a view shows: left, right, bottom, top, mm.
+
+    Positions are along the image's axes: patient coordinates (LPS) where the axes are the patient's.
+    """
+    rows, columns = (a for a in range(3) if a != VIEWS.index(view))
+    size = np.array(baseline.extent_mm)
+    half = np.array(baseline.spacing_mm) / 2
+    low = np.maximum(frame.low_mm, -half) + _along_axes(baseline)
+    high = np.minimum(frame.high_mm, size - half) + _along_axes(baseline)
+    left, right = float(low[columns]), float(high[columns])
+    bottom, top = float(low[rows]), float(high[rows])
+    return (left, right, top, bottom) if view == "axial" else (left, right, bottom, top)
+
+
+def _along_axes(grid: VoxelGrid) -> Float[np.ndarray, "3"]:
+    """Return where the first voxel lies along each axis, mm."""
+    along: Float[np.ndarray, "3"] = np.array(grid.axes) @ np.array(grid.origin_mm)
+    return along
 
 
 def _span(
@@ -94,9 +121,21 @@ def _span(
 
 
 def differences(volumes: Mapping[str, Volume], baseline: Volume) -> dict[str, Volume]:
-    """Return each volume's difference to the baseline, for those on the baseline's grid."""
+    """Return each volume's difference to the baseline; coarser ones repeat their voxels."""
     return {
-        name: volume.with_values(volume.values.astype(np.float32) - baseline.values)
+        name: baseline.with_values(_repeated(volume, baseline.grid) - baseline.values)
         for name, volume in volumes.items()
-        if volume.grid.matches(baseline.grid, tolerance_mm=0.01)
     }
+
+
+def _repeated(volume: Volume, grid: VoxelGrid) -> Float[np.ndarray, "z y x"]:
+    """Return the nearest voxel's value at each voxel of another grid with the same axes."""
+    if volume.grid.matches(grid, tolerance_mm=0.01):
+        return volume.values.astype(np.float32)
+    corner = volume.grid.to_index(grid.to_world_mm(np.zeros(3)))
+    ratio = np.array(grid.spacing_mm) / volume.grid.spacing_mm
+    index = [
+        np.clip(np.rint(corner[a] + ratio[a] * np.arange(n)).astype(int), 0, size - 1)
+        for a, (n, size) in enumerate(zip(grid.shape, volume.grid.shape, strict=True))
+    ]
+    return volume.values[np.ix_(*index)].astype(np.float32)

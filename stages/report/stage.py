@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,19 @@ import pyvista
 import trimesh
 from jaxtyping import Float
 
-from pipeline.core.artefacts import publish, read_json, read_sidecar, write_json
+from pipeline.core.artefacts import check_writable, publish, read_json, read_sidecar, write_json
 from pipeline.core.errors import InputError
-from pipeline.core.volume import Volume, read_volume
-from stages.report import figures, renders, sections, slices
-from stages.report.content import Content, Part, Picture, answer, facts, methods
+from pipeline.core.progress import track
+from pipeline.core.volume import read_volume
+from stages.report import parts, repeat, sections
+from stages.report.content import Content, Part, answer, facts, numbered, subtitle
+from stages.report.methods import methods
 from stages.report.page import html
 from stages.report.pdf import pdf
 from stages.report.record import METHODS, RESOLUTIONS, CaseRecords, results
 from stages.report.settings import ReportSettings
-from stages.report.tables import image_table, pressure_table, surface_table
 
-_LOG = logging.getLogger("ct2flow.report")
-_DISTANCE_COLOURS = "viridis"
-_DISTANCE_QUANTILE = 0.98
+FIELD_FILES = ("field.vti", "field.vtu")
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def run(
     command: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write report.html, report.pdf and results.json of one case.
+    """Write report.html, report.pdf, results.json and settings.yaml of one case.
 
     Parameters
     ----------
@@ -87,7 +84,10 @@ def run(
     ------
     InputError
         If an artefact that every case has is missing.
+    UsageError
+        If the output exists and may not be overwritten.
     """
+    check_writable(output, overwrite=overwrite)
     paths = CasePaths(folder, case, interpolation)
     records = read_records(paths)
     summary = results(records)
@@ -97,25 +97,66 @@ def run(
         stage="report",
         settings=settings,
         inputs={name: str(s.get("sha256")) for name, s in records.sidecars.items()},
+        tolerance="pictures of surfaces depend on the machine's OpenGL",
         overwrite=overwrite,
         folder=True,
     ) as pending:
-        parts = make_parts(paths, records, summary, settings, pending.warnings)
+        made = numbered(list(make_parts(paths, records, summary, settings, pending.warnings)))
         summary["warnings"] += [f"report: {text}" for text in pending.warnings]
-        content = Content(
-            case=case,
-            patent=records.patent,
-            answer=answer(summary),
-            parts=tuple(parts),
-            warnings=tuple(summary["warnings"]),
-            methods=methods(summary),
-            facts=facts(summary),
-            command=command or f"ct2flow run INPUT --output DIR --case {case}",
-            settings=json.dumps(summary["provenance"]["settings"], indent=2),
-        )
+        plan = repeat.settings_yaml(summary, interpolation, settings.model_dump(mode="json"))
+        content = _content(summary, made, interpolation, command or repeat.command(case), plan)
         write_json(pending.path / "results.json", summary)
+        (pending.path / repeat.SETTINGS_FILE).write_text(plan, encoding="utf-8")
         (pending.path / "report.html").write_text(html(content), encoding="utf-8")
         (pending.path / "report.pdf").write_bytes(pdf(content))
+
+
+def _content(
+    summary: Mapping[str, Any], made: tuple[Part, ...], interpolation: str, command: str, plan: str
+) -> Content:
+    texts, references = methods(summary, interpolation)
+    return Content(
+        case=summary["case"],
+        patent=summary["airway"]["patent"],
+        subtitle=subtitle(summary),
+        answer=answer(summary),
+        parts=made,
+        warnings=tuple(summary["warnings"]),
+        methods=tuple(texts),
+        references=tuple(references),
+        facts=facts(summary),
+        digests=tuple((name, str(v)) for name, v in summary["provenance"]["artefacts"].items()),
+        command=command,
+        settings=plan,
+    )
+
+
+def make_parts(
+    paths: CasePaths,
+    records: CaseRecords,
+    summary: Mapping[str, Any],
+    settings: ReportSettings,
+    warnings: list[str],
+) -> Iterator[Part]:
+    """Yield every section that the case's artefacts allow, reading what it needs."""
+    yield parts.pressure_part(summary)
+    volumes = {
+        name: read_volume(paths.volume(name))
+        for name in track(list(RESOLUTIONS), "report: volumes")
+        if name == "hr" or paths.volume(name).is_file()
+    }
+    lumen = paths.folder("airway", "hr") / "lumen.nii.gz"
+    known = read_volume(lumen) if lumen.is_file() else None
+    yield parts.image_part(summary, volumes, known, settings)
+    if records.surfaces:
+        walls = {
+            name: read_triangles(paths.folder("surface", name) / "wall.stl")
+            for name in track([n for n in RESOLUTIONS if n in summary["surface"]], "report: walls")
+        }
+        yield parts.surface_part(summary, walls, warnings)
+    if records.flow_records:
+        fields = {name: read_field(paths.folder("flow", name)) for name in records.flow_records}
+        yield parts.flow_part(records, fields)
 
 
 def read_records(paths: CasePaths) -> CaseRecords:
@@ -131,11 +172,6 @@ def read_records(paths: CasePaths) -> CaseRecords:
         for name in RESOLUTIONS
         if name == "hr" or paths.folder("airway", name).is_dir()
     }
-    flows = {
-        name: read_json(paths.folder("flow", name) / "flow.json")
-        for name in RESOLUTIONS
-        if (paths.folder("flow", name) / "flow.json").is_file()
-    }
     grid = read_volume(paths.volume("hr")).grid
     return CaseRecords(
         case=paths.case,
@@ -150,8 +186,14 @@ def read_records(paths: CasePaths) -> CaseRecords:
         images=read_json(paths.comparison("images")),
         surfaces=_optional(paths.comparison("surfaces")),
         flows=_optional(paths.comparison("flows")),
-        flow_records=flows,
+        flow_records=_flow_records(paths, "flow"),
+        coarse_records=_flow_records(paths, "flow-coarse"),
     )
+
+
+def _flow_records(paths: CasePaths, kind: str) -> dict[str, dict[str, Any]]:
+    files = {name: paths.folder(kind, name) / "flow.json" for name in RESOLUTIONS}
+    return {name: read_json(path) for name, path in files.items() if path.is_file()}
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -163,6 +205,7 @@ def _sidecars(paths: CasePaths) -> dict[str, dict[str, Any]]:
     places = {
         "volumes/hr": base / "volumes" / paths.case / "hr.nii.gz",
         "triplets": base / "triplets" / paths.case,
+        "model": base / "model",
     }
     places |= {f"restored/{m}": base / "restored" / paths.case / f"{m}.nii.gz" for m in METHODS}
     kinds = ("airway", "surface", "flow", "flow-coarse")
@@ -174,130 +217,60 @@ def _sidecars(paths: CasePaths) -> dict[str, dict[str, Any]]:
     return {name: sidecar for name, sidecar in found.items() if sidecar}
 
 
-def make_parts(
-    paths: CasePaths,
-    records: CaseRecords,
-    summary: Mapping[str, Any],
-    settings: ReportSettings,
-    warnings: list[str],
-) -> list[Part]:
-    """Make every section that the case's artefacts allow."""
-    parts = []
-    if records.flows:
-        table = pressure_table(summary)
-        caption = "Total pressure loss; bars: lattice error, not a spread over cases (n = 1)."
-        chart = Picture(figures.pressure_figure(summary), "bar chart of pressure losses", caption)
-        parts.append(Part(table.title, table, (chart,)))
-    parts.append(_image_part(paths, summary, settings))
-    if records.surfaces:
-        parts.append(_surface_part(paths, records, summary, warnings))
-    if records.flow_records:
-        parts.append(_flow_part(paths, records))
-    return parts
+def read_triangles(path: Path) -> Float[np.ndarray, "face 3 3"]:
+    """Read the triangles of an STL file, mm.
 
-
-def _image_part(paths: CasePaths, summary: Mapping[str, Any], settings: ReportSettings) -> Part:
-    volumes = {name: read_volume(paths.volume(name)) for name in RESOLUTIONS}
-    path = paths.folder("airway", "hr") / "lumen.nii.gz"
-    baseline = volumes["hr"]
-    empty = baseline.with_values(np.zeros(baseline.grid.shape, np.uint8))
-    lumen = read_volume(path) if path.is_file() else empty
-    frame = slices.frame_around(_on_baseline(lumen, baseline), settings.margin_mm)
-    picture = Picture(
-        figures.slices_figure(volumes, lumen, frame, settings),
-        "axial, coronal and sagittal slices of every variant",
-        f"Slices at one place, voxels as they are; window {settings.window_low_hu:g} to "
-        f"{settings.window_high_hu:g} HU; cyan: the HR airway's lumen. Differences to HR within "
-        f"± {settings.difference_hu:g} HU.",
-    )
-    return Part("Images", image_table(summary), (picture,))
-
-
-def _on_baseline(lumen: Volume, baseline: Volume) -> Volume:
-    """Return the lumen's extent as a mask on the baseline's grid, for framing."""
-    if lumen.grid.matches(baseline.grid):
-        return lumen
-    index = np.argwhere(lumen.values > 0)
-    mask = np.zeros(baseline.grid.shape, np.uint8)
-    if len(index):
-        places = np.rint(baseline.grid.to_index(lumen.grid.to_world_mm(index))).astype(int)
-        places = np.clip(places, 0, np.array(mask.shape) - 1)
-        mask[tuple(places.T)] = 1
-    return baseline.with_values(mask)
-
-
-def _surface_part(
-    paths: CasePaths, records: CaseRecords, summary: Mapping[str, Any], warnings: list[str]
-) -> Part:
-    walls = {
-        name: _triangles(paths.folder("surface", name) / "wall.stl")
-        for name in RESOLUTIONS
-        if name in records.surfaces["surfaces"]
-    }
-    distance = {name: renders.distances_to(wall, walls["hr"]) for name, wall in walls.items()}
-    every = np.concatenate([d for name, d in distance.items() if name != "hr"] or [np.ones(1)])
-    limit = max(float(np.quantile(every, _DISTANCE_QUANTILE)), 0.05)
+    Raises
+    ------
+    InputError
+        If it is missing or no STL.
+    """
     try:
-        pictures = renders.render(walls, distance, limit, _DISTANCE_COLOURS)
-    except RuntimeError:
-        warnings.append("this machine draws no OpenGL; surfaces are drawn with fewer triangles.")
-        pictures = renders.render_plainly(walls, distance, limit, _DISTANCE_COLOURS)
-    scale = ("distance to the HR surface, mm", 0.0, limit, _DISTANCE_COLOURS)
-    picture = Picture(
-        figures.montage(pictures, list(renders.VIEWS), scale),
-        "airway surfaces of every variant",
-        "Airway surfaces from the same camera, coloured by the distance of each triangle to the HR "
-        f"surface; the scale ends at the {100 * _DISTANCE_QUANTILE:.0f} % quantile.",
-    )
-    return Part("Surfaces", surface_table(summary), (picture,))
+        mesh = trimesh.load_mesh(path, file_type="stl", process=False)
+        return np.asarray(mesh.triangles, dtype=np.float64)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path.parent.name}/{path.name}: is missing or no readable STL; run "
+            "'ct2flow surface' again."
+        ) from error
 
 
-def _flow_part(paths: CasePaths, records: CaseRecords) -> Part:
-    fields = {
-        name: read_field(paths.folder("flow", name) / "field.vti") for name in records.flow_records
-    }
-    places = sections.common_places(fields["hr"])
-    cuts = {name: sections.cut_sections(field, places) for name, field in fields.items()}
-    speed = Picture(
-        figures.sections_figure(cuts, "speed", "m/s", "viridis"),
-        "velocity magnitude on sections",
-        "Velocity magnitude on the same sections, one colour scale.",
-    )
-    pressure = Picture(
-        figures.sections_figure(cuts, "pressure", "Pa relative to the outlet", "cividis"),
-        "static pressure on sections",
-        "Static pressure relative to the outlet on the same sections, one colour scale.",
-    )
-    return Part("Flow", None, (speed, pressure))
-
-
-def _triangles(path: Path) -> Float[np.ndarray, "face 3 3"]:
-    return np.asarray(trimesh.load_mesh(path, file_type="stl", process=False).triangles)
-
-
-def read_field(path: Path) -> sections.FlowField:
-    """Read a flow field on a regular box.
+def read_field(folder: Path) -> sections.FlowField:
+    """Read a flow folder's field; an unstructured one is sampled on its lattice's box.
 
     Raises
     ------
     InputError
         If the file is missing or lacks velocity or pressure.
     """
-    if not path.is_file():
-        raise InputError(f"{path.parent.name}/{path.name}: no such file; simulate the flow again.")
+    path = next((folder / name for name in FIELD_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise InputError(f"{folder.name}: has no field.vti; simulate the flow again.")
     image = pyvista.read(path)
-    data = image.point_data if "velocity" in image.point_data else image.cell_data
+    if not isinstance(image, pyvista.ImageData):
+        image = _on_box(image, read_json(folder / "flow.json")["lattice"]["spacing_mm"])
+    at_points = "velocity" in image.point_data
+    data = image.point_data if at_points else image.cell_data
     if "velocity" not in data or "pressure" not in data:
-        raise InputError(f"{path.parent.name}/{path.name}: lacks velocity or pressure.")
-    counts = (
-        image.dimensions if "velocity" in image.point_data else [n - 1 for n in image.dimensions]
-    )
+        raise InputError(f"{folder.name}/{path.name}: lacks velocity or pressure.")
+    counts = image.dimensions if at_points else [n - 1 for n in image.dimensions]
     shape = tuple(counts)[::-1]
     spacing = float(image.spacing[0])
-    shift = 0.0 if "velocity" in image.point_data else 0.5 * spacing
+    fluid = np.asarray(data["fluid"]).reshape(shape) > 0 if "fluid" in data else True
+    speed = np.linalg.norm(np.asarray(data["velocity"], dtype=np.float32), axis=1).reshape(shape)
     return sections.FlowField(
-        np.linalg.norm(np.asarray(data["velocity"]).reshape(*shape, 3), axis=-1),
-        np.asarray(data["pressure"]).reshape(shape),
-        np.array(image.origin) + shift,
+        np.where(fluid, speed, np.nan),
+        np.where(fluid, np.asarray(data["pressure"]).reshape(shape), np.nan),
+        np.array(image.origin) + (0.0 if at_points else 0.5 * spacing),
         spacing,
     )
+
+
+def _on_box(mesh: pyvista.DataSet, spacing_mm: float) -> pyvista.ImageData:
+    """Sample an unstructured field at the points of a regular box; outside it is no fluid."""
+    low, high = np.array(mesh.bounds).reshape(3, 2).T
+    counts = np.ceil((high - low) / spacing_mm).astype(int) + 1
+    box = pyvista.ImageData(dimensions=counts, spacing=(spacing_mm,) * 3, origin=low)
+    sampled = box.sample(mesh)
+    sampled.point_data["fluid"] = sampled.point_data["vtkValidPointMask"]
+    return sampled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from stages.surface.isosurface import extract_surface, smooth_surface
 from stages.surface.mesh import Mesh, components, is_closed, join, volume_mm3
 from stages.surface.settings import SurfaceSettings
 
-ORDER = {"linear": 1, "cubic": 3}
+ORDER: dict[str, Literal[1, 3]] = {"linear": 1, "cubic": 3}
 PHARYNX = "pharynx"
 NOSTRIL = "nostril-"
 
@@ -66,7 +67,7 @@ def build_surface(
         spacing_mm=settings.spacing_mm,
         order=ORDER[settings.interpolation],
     )
-    raw = _main_part(extract_surface(field.values, field.grid), planes[PHARYNX])
+    raw = extract_surface(field.values, field.grid)
     mesh = smooth_surface(
         raw, iterations=settings.smoothing_iterations, pass_band=settings.smoothing_pass_band
     )
@@ -78,17 +79,12 @@ def build_surface(
         name = f"inlet-{plane.name.removeprefix(NOSTRIL)}" if inlet else f"outlet-{plane.name}"
         mesh, openings[name] = cut_open(mesh, plane, keep_ahead=inlet)
         caps[name] = cap(openings[name], outward_ahead=not inlet)
-    surface = AirwaySurface(_single(mesh), {n: _single(c) for n, c in caps.items()}, openings, change)
+    surface = AirwaySurface(
+        _single(mesh), {n: _single(c) for n, c in caps.items()}, openings, change
+    )
     if not is_closed(surface.whole):
         raise InputError("The airway's surface could not be closed; use another spacing.")
     return surface
-
-
-def _main_part(mesh: Mesh, pharynx: Plane) -> Mesh:
-    """Keep the outer wall and what floats inside it; the field holds one connected lumen."""
-    if len(mesh.faces) == 0:
-        raise InputError("There is no wall at this isolevel; choose another isolevel.", plane=pharynx.name)
-    return mesh
 
 
 def _single(mesh: Mesh) -> Mesh:

@@ -66,4 +66,5 @@ def _triangulate(
     cells: vtkIdTypeArray = triangulator.GetOutput().GetPolys().GetConnectivityArray()
     if cells.GetNumberOfTuples() == 0:
         return np.zeros((0, 3), dtype=np.int64)
-    return vtk_to_numpy(cells).astype(np.int64).reshape(-1, 3)
+    faces: Int[np.ndarray, "face 3"] = vtk_to_numpy(cells).astype(np.int64).reshape(-1, 3)
+    return faces

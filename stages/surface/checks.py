@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.surface.intersections import self_intersections
-from stages.surface.mesh import Mesh, area_mm2, components, edge_faults, join, normals_mm2, volume_mm3
+from stages.surface.mesh import (
+    Mesh,
+    area_mm2,
+    components,
+    edge_faults,
+    join,
+    normals_mm2,
+    volume_mm3,
+)
 
 PLANAR_MM = 0.05
 """Openings farther from their plane than this are worth a remark."""
@@ -36,7 +44,9 @@ def check_patches(patches: dict[str, Mesh]) -> list[Finding]:
         By file name without suffix: ``wall``, ``inlet*``, ``outlet*``; lengths in mm.
     """
     missing = [
-        kind for kind in ("wall", "inlet", "outlet") if not any(n.startswith(kind) for n in patches)
+        kind
+        for kind in ("wall", "inlet", "outlet")
+        if not any(n.startswith(kind) for n in patches)
     ]
     findings = [Finding(f"there is no {kind}*.stl", is_fatal=True) for kind in missing]
     filled = {name: mesh for name, mesh in patches.items() if len(mesh.faces)}
@@ -54,10 +64,17 @@ def _closedness(whole: Mesh) -> list[Finding]:
         unique, counts = np.unique(edges, axis=0, return_counts=True)
         where = _places(whole.points[unique[counts != 2]].mean(axis=1))
         return [
-            Finding(f"{open_edges} edges are not shared by exactly two triangles, near {where}", is_fatal=True)
+            Finding(
+                f"{open_edges} edges are not shared by exactly two triangles, near {where}",
+                is_fatal=True,
+            )
         ]
     if reversed_edges:
-        return [Finding(f"{reversed_edges} edges join triangles of opposite orientation", is_fatal=True)]
+        return [
+            Finding(
+                f"{reversed_edges} edges join triangles of opposite orientation", is_fatal=True
+            )
+        ]
     parts = len(np.unique(components(whole.faces, len(whole.points))))
     return [Finding(f"closed: {len(whole.faces)} triangles in {parts} connected part(s)")]
 
@@ -65,7 +82,9 @@ def _closedness(whole: Mesh) -> list[Finding]:
 def _orientation(whole: Mesh, patches: dict[str, Mesh]) -> list[Finding]:
     volume = volume_mm3(whole)
     if volume <= 0:
-        return [Finding(f"normals point inward (volume {volume:.6g} mm3): flip them", is_fatal=True)]
+        return [
+            Finding(f"normals point inward (volume {volume:.6g} mm3): flip them", is_fatal=True)
+        ]
     areas = ", ".join(f"{name} {area_mm2(mesh):.5g}" for name, mesh in sorted(patches.items()))
     return [Finding(f"volume {volume / 1000:.6g} ml; areas in mm2: {areas}")]
 
@@ -76,7 +95,9 @@ def _intersections(whole: Mesh) -> list[Finding]:
     pairs = self_intersections(whole)
     if len(pairs):
         where = _places(whole.points[whole.faces[pairs[:, 0]]].mean(axis=1))
-        findings.append(Finding(f"{len(pairs)} pairs of triangles cross, near {where}", is_fatal=True))
+        findings.append(
+            Finding(f"{len(pairs)} pairs of triangles cross, near {where}", is_fatal=True)
+        )
     else:
         findings.append(Finding("no triangles cross"))
     return findings

@@ -147,9 +147,7 @@ def _choose_loops(
             "its centre; move the plane or enlarge its radius.",
             plane=plane.name,
         )
-    inner = [
-        loop for loop in loops if loop is not outer and contains(flat[outer], flat[loop[0]])
-    ]
+    inner = [loop for loop in loops if loop is not outer and contains(flat[outer], flat[loop[0]])]
     members = np.zeros(len(edges), dtype=bool)
     for loop in [outer, *inner]:
         members[loop] = True

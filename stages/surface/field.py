@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -42,7 +43,7 @@ def compose_field(
     *,
     isolevel_hu: float,
     spacing_mm: float,
-    order: int,
+    order: Literal[1, 3],
 ) -> WallField:
     """Return max(HU - isolevel, slope x distance to the region), air not connected taken out.
 
@@ -76,7 +77,7 @@ def compose_field(
     return WallField(np.pad(values, 1, constant_values=LEAST_HU), _padded(grid))
 
 
-def sample(volume: Volume, grid: VoxelGrid, *, order: int) -> Float[np.ndarray, "z y x"]:
+def sample(volume: Volume, grid: VoxelGrid, *, order: Literal[1, 3]) -> Float[np.ndarray, "z y x"]:
     """Interpolate a volume at the points of a grid along the patient axes."""
     corner = volume.grid.to_index(np.array(grid.origin_mm))
     step = np.array(grid.axes) * np.array(grid.spacing_mm)[:, None]
@@ -95,9 +96,7 @@ def sample(volume: Volume, grid: VoxelGrid, *, order: int) -> Float[np.ndarray, 
     )
 
 
-def _used_box(
-    volume: Volume, grid: VoxelGrid
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _used_box(volume: Volume, grid: VoxelGrid) -> tuple[tuple[int, ...], tuple[int, ...]]:
     last = np.array(grid.shape) - 1
     corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * last
     index = volume.grid.to_index(grid.to_world_mm(corners))
@@ -110,8 +109,13 @@ def _grid_around(region: Volume, spacing_mm: float) -> VoxelGrid:
     where = ndimage.find_objects((region.values > 0).astype(np.uint8))
     if not where or where[0] is None:
         raise InputError("The airway's region is empty; run 'ct2flow airway' again.")
-    corners = np.array([[[s.start, s.stop - 1][k] for s, k in zip(where[0], ijk, strict=True)]
-                        for ijk in np.ndindex(2, 2, 2)], dtype=float)
+    corners = np.array(
+        [
+            [[s.start, s.stop - 1][k] for s, k in zip(where[0], ijk, strict=True)]
+            for ijk in np.ndindex(2, 2, 2)
+        ],
+        dtype=float,
+    )
     points = region.grid.to_world_mm(corners)
     low, high = points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM
     # Multiples of the spacing: a variant with another region samples the image at the same points.
@@ -126,7 +130,9 @@ def _grid_around(region: Volume, spacing_mm: float) -> VoxelGrid:
 def _padded(grid: VoxelGrid) -> VoxelGrid:
     x, y, z = grid.to_world_mm(np.array([-1.0, -1.0, -1.0]))
     a, b, c = grid.shape
-    return VoxelGrid((a + 2, b + 2, c + 2), grid.spacing_mm, (float(x), float(y), float(z)), grid.axes)
+    return VoxelGrid(
+        (a + 2, b + 2, c + 2), grid.spacing_mm, (float(x), float(y), float(z)), grid.axes
+    )
 
 
 def _signed_distance_mm(region: Volume, grid: VoxelGrid) -> Float[np.ndarray, "z y x"]:
@@ -146,7 +152,11 @@ def _only_connected(
 ) -> Float[np.ndarray, "z y x"]:
     """Turn air that is not connected to the pharynx into wall, and specks of wall into air."""
     labels, _ = ndimage.label(values < 0)
-    z, y, x = np.clip(np.rint(grid.to_index(np.array(pharynx.centre_mm))).astype(int), 1, np.array(grid.shape) - 2)
+    z, y, x = np.clip(
+        np.rint(grid.to_index(np.array(pharynx.centre_mm))).astype(int),
+        1,
+        np.array(grid.shape) - 2,
+    )
     near = labels[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2]
     label = int(labels[z, y, x] or near.max())
     if label == 0:

@@ -32,7 +32,9 @@ def self_intersections(mesh: Mesh) -> Int[np.ndarray, "pair 2"]:
     for start in range(0, len(order), CHUNK):
         chunk = order[start : start + CHUNK]
         pairs = _candidates(tree, centres, radii, chunk, corners)
-        apart = ~(mesh.faces[pairs[:, 0]][:, :, None] == mesh.faces[pairs[:, 1]][:, None, :]).any(axis=(1, 2))
+        apart = ~(mesh.faces[pairs[:, 0]][:, :, None] == mesh.faces[pairs[:, 1]][:, None, :]).any(
+            axis=(1, 2)
+        )
         pairs = pairs[apart]
         found.append(pairs[_cross(corners[pairs[:, 0]], corners[pairs[:, 1]])])
     if not found:

@@ -85,7 +85,9 @@ def _to_vtk(mesh: Mesh) -> vtkPolyData:
     offsets = np.arange(0, 3 * len(mesh.faces) + 1, 3, dtype=np.int64)
     cells.SetData(
         numpy_to_vtkIdTypeArray(offsets, deep=True),
-        numpy_to_vtkIdTypeArray(np.ascontiguousarray(mesh.faces.ravel(), dtype=np.int64), deep=True),
+        numpy_to_vtkIdTypeArray(
+            np.ascontiguousarray(mesh.faces.ravel(), dtype=np.int64), deep=True
+        ),
     )
     data = vtkPolyData()
     data.SetPoints(points)

@@ -24,7 +24,8 @@ class SurfaceSettings(BaseModel):
         "cannot overshoot beside metal or bone; cubic is smoother on isotropic scans.",
     )
     smoothing_iterations: Annotated[int, Field(ge=0, le=200)] = Field(
-        20, description="Iterations of the windowed-sinc (Taubin) filter; 0 leaves the iso-surface."
+        20,
+        description="Iterations of the windowed-sinc (Taubin) filter; 0 leaves the iso-surface.",
     )
     smoothing_pass_band: Annotated[float, Field(gt=0.0, le=2.0)] = Field(
         0.2,

@@ -116,7 +116,9 @@ def _write(folder: Path, surface: AirwaySurface, record: dict[str, Any]) -> None
 def _opening(surface: AirwaySurface, name: str) -> dict[str, Any]:
     plane, mesh = surface.openings[name].plane, surface.caps[name]
     corners = mesh.points[mesh.faces]
-    areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    areas = 0.5 * np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
     centre = (corners.mean(axis=1) * areas[:, None]).sum(axis=0) / areas.sum()
     return {
         "area_mm2": round(float(areas.sum()), 3),
@@ -134,7 +136,9 @@ def check(folder: Path) -> None:
         If no flow can be computed in it.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder.name}: is no folder; needed is one with wall.stl, inlet*.stl, outlet*.stl.")
+        raise InputError(
+            f"{folder.name}: is no folder; needed is one with wall.stl, inlet*.stl, outlet*.stl."
+        )
     paths = sorted(p for kind in PATCHES for p in folder.glob(f"{kind}*.stl"))
     findings = check_patches({path.stem: read_stl(path) for path in paths})
     for finding in findings:

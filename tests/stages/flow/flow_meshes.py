@@ -35,7 +35,9 @@ def rotation(*degrees: float) -> Float[np.ndarray, "3 3"]:
 
 
 def revolve(
-    profile: Float[np.ndarray, "ring 2"], sides: int = 96, turn: Float[np.ndarray, "3 3"] | None = None
+    profile: Float[np.ndarray, "ring 2"],
+    sides: int = 96,
+    turn: Float[np.ndarray, "3 3"] | None = None,
 ) -> Patches:
     """Turn (z, radius) pairs into a tube of revolution along z, capped at both ends."""
     rings = [np.column_stack([circle(2 * r, sides), np.full(sides, z)]) for z, r in profile]
@@ -92,9 +94,7 @@ def blocks(
     return {name: np.array(faces) for name, faces in patches.items()}
 
 
-def _square(
-    place: Float[np.ndarray, "3"], axis: int, sign: int
-) -> Float[np.ndarray, "4 3"]:
+def _square(place: Float[np.ndarray, "3"], axis: int, sign: int) -> Float[np.ndarray, "4 3"]:
     u, v = (axis + 1) % 3, (axis + 2) % 3
     corners = np.tile(place.astype(float), (4, 1))
     corners[:, axis] += 0.5 * (1 + sign)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
-from flow_meshes import Patches, circle, rectangle, rotation, tube
+from flow_meshes import Patches, circle, rotation, tube
 
 from stages.flow.mesh import assemble
 from stages.flow.openings import make_openings

@@ -48,7 +48,7 @@ def test_distance_has_unit_gradient_on_the_wall(make_patient):
 def test_distance_is_the_distance_to_the_surface(make_patient):
     patient = make_patient(7)
     points = _near_wall(patient, 0.6)
-    surface = lumen_surface(patient, 0.4)
+    surface = lumen_surface(patient, 0.5)
     mesh = trimesh.Trimesh(surface.vertices_mm, surface.faces, process=False)
     samples, _ = trimesh.sample.sample_surface(mesh, 400_000, seed=0)
     nearest, _ = cKDTree(samples).query(points)
@@ -78,19 +78,17 @@ def test_mirrored_patient_has_the_mirrored_airway(seed, rng):
     assert_allclose(ours[near], theirs[near], atol=1e-6)
 
 
-def test_volume_converges_at_second_order(make_patient):
-    patient = make_patient(7)
-    volumes = [_volume_of_surface(patient, spacing) for spacing in (1.0, 0.5, 0.25)]
+def test_volume_converges_at_second_order(volumes):
     order = np.log2(abs((volumes[0] - volumes[1]) / (volumes[1] - volumes[2])))
     assert order > 1.6
     assert abs(volumes[2] / volumes[1] - 1) < 0.01
 
 
-def test_volume_by_shares_agrees_with_the_volume_inside_the_surface(make_patient):
+def test_volume_by_shares_agrees_with_the_volume_inside_the_surface(make_patient, volumes):
     patient = make_patient(7)
     grid = lumen_grid(patient, 0.5)
     by_shares = volume_ml(lumen_shares(patient, grid), grid)
-    fine, coarse = (_volume_of_surface(patient, s) for s in (0.25, 0.5))
+    _, coarse, fine = volumes
     assert_allclose(by_shares, fine + (fine - coarse) / 3, rtol=2e-3)
 
 
@@ -177,6 +175,12 @@ def test_blocking_a_side_leaves_the_rest_of_the_patient_alone():
 @pytest.fixture
 def rng():
     return np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module")
+def volumes(make_patient):
+    patient = make_patient(7)
+    return [_volume_of_surface(patient, spacing) for spacing in (1.0, 0.5, 0.25)]
 
 
 def _in_box(rng, count):

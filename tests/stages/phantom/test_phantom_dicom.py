@@ -3,7 +3,7 @@
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.core.artefacts import digest, read_json, read_sidecar
@@ -25,11 +25,11 @@ def series(tmp_path_factory):
 
 
 def test_simpleitk_reads_the_same_hu_and_geometry(series):
-    reader = sitk.ImageSeriesReader()
+    reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series / "dicom")))
     image = reader.Execute()
     volume = read_volume(series / "volume.nii.gz")
-    assert_array_equal(sitk.GetArrayFromImage(image), volume.values)
+    assert_array_equal(SimpleITK.GetArrayFromImage(image), volume.values)
     assert_allclose(image.GetOrigin(), volume.grid.origin_mm, atol=1e-4)
     assert_allclose(image.GetSpacing()[::-1], volume.grid.spacing_mm, rtol=1e-6)
     assert_allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-9)

@@ -1,7 +1,6 @@
 """The simulated scanner conserves what it averages and is reproducible."""
 
 import numpy as np
-import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.core.geometry import VoxelGrid
@@ -37,11 +36,11 @@ def test_shares_of_a_ball_add_up_to_its_volume():
 
 def test_share_of_a_voxel_that_a_plane_halves_is_one_half():
     axes = (np.arange(0.0, 8.0), np.arange(0.0, 16.0, 0.5), np.arange(0.0, 16.0, 0.5))
+    cut = 4.0
     for normal in np.eye(3):
-        cut = 4.0
 
         def below(x, y, z, n=normal):
-            return (x * n[0] + y * n[1] + z * n[2] - cut).astype(np.float32)
+            return (x * n[0] + y * n[1] + z * n[2]).astype(np.float32) - np.float32(4.0)
 
         _, share = cover(below, axes, ANYWHERE, thickness_mm=1.0)
         _, j, i = np.meshgrid(*axes, indexing="ij")
@@ -81,8 +80,7 @@ def test_painted_hu_is_the_mix_of_tissues_weighted_by_their_shares():
     _, share = cover(ball(7.0), grid_axes(grid), EVERYWHERE, thickness_mm=1.0)
     total = hu.sum(dtype=np.float64)
     assert_allclose(total, (-1000.0 + 1060.0 * share.astype(np.float64)).sum(), rtol=1e-6)
-    exact = -1000.0 * grid.values_count() if hasattr(grid, "values_count") else -1000.0 * hu.size
-    exact += 1060.0 * 4 / 3 * np.pi * 7.0**3 / grid.voxel_volume_mm3
+    exact = -1000.0 * hu.size + 1060.0 * 4 / 3 * np.pi * 7.0**3 / grid.voxel_volume_mm3
     assert_allclose(total, exact, rtol=3e-4)
 
 
@@ -165,16 +163,14 @@ def test_scan_pads_outside_the_circle_and_stays_within_twelve_bits(make_patient)
     assert hu.dtype == np.int16
 
 
-@pytest.mark.parametrize("tissue", ["muscle", "brain", "airway"])
-def test_tissues_have_their_mean_value(make_patient, tissue):
+def test_the_brain_has_its_mean_value(make_patient):
     patient = make_patient(7)
-    found = {t.name: t for t in patient.tissues}[tissue]
+    found = {t.name: t for t in patient.tissues}["brain"]
     x, y, z = patient.anatomy.shift_mm
     grid = VoxelGrid((4, 120, 120), (1.0, 1.6, 1.6), (x - 95.0, y - 80.0, z + 38.0))
     hu = paint(patient.tissues, draw_textures(1), grid, 0, 4, thickness_mm=1.0)
     points = grid.to_world_mm(np.stack(np.indices(grid.shape), axis=-1))
     deep = found.distance(*np.moveaxis(points, -1, 0)) < -2.5
-    if not deep.any():
-        pytest.skip("the tissue is not deep enough in this slab")
-    value = np.median(hu[deep])
-    assert abs(value - found.material.hu) < 40 or tissue == "muscle"
+    assert deep.sum() > 50
+    # Slow variation of 4 HU over 9 mm leaves about 1 HU in the mean over the slab.
+    assert_allclose(hu[deep].mean(), found.material.hu, atol=4.0)

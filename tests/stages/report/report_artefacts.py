@@ -192,7 +192,11 @@ def flow_record(loss_pa, spacing_mm, *, left=110.0, right=140.0):
             for name, rate in rates.items()
         },
         "planes": {},
-        "pressure_loss": {"static_pa": total - 0.5, "total_pa": total},
+        "pressure_loss": {
+            "static_pa": total - 0.5,
+            "total_pa": total,
+            "standard_deviation_in_time_pa": 0.05,
+        },
         "lattice": {
             "spacing_mm": spacing_mm,
             "time_step_s": 1e-5,
@@ -215,7 +219,8 @@ def flow_record(loss_pa, spacing_mm, *, left=110.0, right=140.0):
             "reached": spacing_mm == 0.5,
             "pressure_loss_change": 5e-5,
             "mass_imbalance": 2e-4,
-            "pressure_loss_std_pa": 0.05,
+            "statistically_steady": True,
+            "averaging_window_s": 0.01,
             "simulated_time_s": 0.04,
         },
     }

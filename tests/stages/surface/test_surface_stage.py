@@ -1,0 +1,109 @@
+"""The surface command writes patches that its own check accepts, and refuses what it must."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from surface_shapes import ISOLEVEL_HU, everywhere, grid_around, image_of, y_planes, y_tube
+
+from pipeline.core.artefacts import write_json
+from pipeline.core.errors import InputError
+from pipeline.core.planes import write_planes
+from pipeline.core.volume import write_volume
+from stages.surface.mesh import Mesh, is_closed, join, volume_mm3
+from stages.surface.settings import SurfaceSettings
+from stages.surface.stage import check, run
+from stages.surface.stl import read_stl, write_stl
+
+SETTINGS = SurfaceSettings(isolevel_hu=ISOLEVEL_HU)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("surface")
+    image = image_of(y_tube, grid_around(34.0, 0.8))
+    write_volume(folder / "ct.nii.gz", image)
+    airway = folder / "airway"
+    airway.mkdir()
+    sides = {side: {"patent": True, "minimal_area_mm2": 28.0} for side in ("left", "right")}
+    write_json(airway / "airway.json", {"format": 1, "patent": True, "sides": sides})
+    write_planes(airway / "planes.json", y_planes().values())
+    write_volume(airway / "region.nii.gz", everywhere(image))
+    run(folder / "ct.nii.gz", airway, folder / "surface", SETTINGS)
+    return folder
+
+
+def patches(folder):
+    return [p for p in sorted(folder.glob("*.stl")) if p.name != "airway.stl"]
+
+
+def test_patches_share_their_vertices_exactly_and_enclose_the_reported_volume(case):
+    whole = join([read_stl(path) for path in patches(case / "surface")])
+    record = json.loads((case / "surface" / "surface.json").read_text())
+    assert is_closed(whole)
+    assert record["watertight"] is True
+    assert record["triangles"] == len(whole.faces)
+    assert volume_mm3(whole) / 1000.0 == pytest.approx(record["volume_ml"], rel=1e-4)
+    one_file = read_stl(case / "surface" / "airway.stl")
+    assert volume_mm3(one_file) == pytest.approx(volume_mm3(whole), rel=1e-6)
+
+
+def test_check_accepts_the_surface(case, capsys):
+    check(case / "surface")
+    lines = capsys.readouterr().out.splitlines()
+    assert any("closed" in line for line in lines)
+    assert all(line.startswith("note: ") for line in lines)
+
+
+def test_check_names_a_hole_and_its_place(case, tmp_path):
+    for path in patches(case / "surface"):
+        mesh = read_stl(path)
+        chosen = np.arange(len(mesh.faces)) > (0 if path.stem == "wall" else -1)
+        write_stl(tmp_path / path.name, mesh.part(chosen))
+    with pytest.raises(InputError, match="3 edges are not shared"):
+        check(tmp_path)
+
+
+def test_check_refuses_a_surface_that_is_inside_out(case, tmp_path):
+    for path in patches(case / "surface"):
+        mesh = read_stl(path)
+        write_stl(tmp_path / path.name, Mesh(mesh.points, mesh.faces[:, ::-1]))
+    with pytest.raises(InputError, match="inward"):
+        check(tmp_path)
+
+
+def test_check_refuses_a_folder_without_an_outlet(case, tmp_path):
+    for path in patches(case / "surface"):
+        if not path.stem.startswith("outlet"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="outlet"):
+        check(tmp_path)
+
+
+def test_airway_that_is_not_patent_is_refused_with_its_reason(case, tmp_path):
+    airway = tmp_path / "airway"
+    airway.mkdir()
+    record = {
+        "format": 1,
+        "patent": False,
+        "reason": "The nose is blocked.",
+        "place_mm": [1, 2, 3],
+    }
+    write_json(airway / "airway.json", record)
+    with pytest.raises(InputError, match=r"The nose is blocked\..*\[1, 2, 3\]"):
+        run(case / "ct.nii.gz", airway, tmp_path / "surface", SETTINGS)
+    assert not (tmp_path / "surface").exists()
+
+
+def test_side_that_is_closed_gets_no_inlet(case, tmp_path):
+    airway = tmp_path / "airway"
+    airway.mkdir()
+    sides = {"left": {"patent": True}, "right": {"patent": False}}
+    write_json(airway / "airway.json", {"format": 1, "patent": True, "sides": sides})
+    write_planes(airway / "planes.json", y_planes().values())
+    (airway / "region.nii.gz").write_bytes((case / "airway" / "region.nii.gz").read_bytes())
+    run(case / "ct.nii.gz", airway, tmp_path / "surface", SETTINGS)
+    names = {path.stem for path in patches(tmp_path / "surface")}
+    assert names == {"wall", "inlet-left", "outlet-pharynx"}
