@@ -35,7 +35,7 @@ def check(path: Path, /) -> None:
     path
         YAML file.
     """
-    from pipeline.config import WorkflowConfig, load_experiment
+    from pipeline.config import complete, load_experiment
 
-    WorkflowConfig.model_validate(load_experiment(str(path)))
+    complete(load_experiment(str(path)))
     sys.stdout.write(f"{path.name}: valid\n")

@@ -22,6 +22,7 @@ import psutil
 from pipeline.config import (
     MODEL_NAMES,
     WorkflowConfig,
+    complete,
     dump_config,
     load_experiment,
     merge,
@@ -33,7 +34,7 @@ from pipeline.core.errors import Ct2FlowError, InputError, NumericalError, Usage
 _LOG = logging.getLogger("ct2flow.run")
 _GRACE_S = 10.0
 """Time that Snakemake and its jobs get to end after SIGTERM before they are killed."""
-_DELIVERED = ("report.html", "report.pdf", "results.json")
+_DELIVERED = ("report.html", "report.pdf", "results.json", "settings.yaml")
 _FAILURE = re.compile(r"^ct2flow: error \[(\d+)\]: (.*)$", re.MULTILINE)
 _CLASSES = {error.exit_code: error for error in (UsageError, InputError, NumericalError)}
 
@@ -105,7 +106,7 @@ def _prepared(source: Path, output: Path, changes: Mapping[str, Any], case: str)
     source = source.parent if source.name.upper() == "DICOMDIR" else source
     link = Path("input") / (case + _known_suffix(source))
     entry = {"cases": {case: {"input": str(link), "fingerprint": fingerprint(source)}}}
-    config = _with_absolute_paths(WorkflowConfig.model_validate(merge(changes, entry)))
+    config = _with_absolute_paths(complete(merge(changes, entry)))
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,13 +245,16 @@ def _with_absolute_paths(config: WorkflowConfig) -> WorkflowConfig:
     """Make the user's paths absolute: the workflow runs in the output folder."""
     model = config.model
     changes: dict[str, str] = {"data_root": str(Path(model.data_root).resolve())}
-    if model.source not in MODEL_NAMES:
-        if not (Path(model.source) / "model.json").is_file():
+    for name in ("source", "initial"):
+        value = getattr(model, name)
+        if value is None or value in MODEL_NAMES:
+            continue
+        if not (Path(value) / "model.json").is_file():
             raise UsageError(
-                f"model.source {model.source}: is no MODEL_DIR (it holds no model.json); give one, "
-                f"or one of {', '.join(MODEL_NAMES)}."
+                f"model.{name} {value}: is no MODEL_DIR (it holds no model.json); give one, or one "
+                f"of {', '.join(MODEL_NAMES)}."
             )
-        changes["source"] = str(Path(model.source).resolve())
+        changes[name] = str(Path(value).resolve())
     if not (share_folder("data_manifests") / model.manifest).is_file():
         changes["manifest"] = str(Path(model.manifest).resolve())
     return config.model_copy(update={"model": model.model_copy(update=changes)})

@@ -50,5 +50,5 @@ def _as_bytes(image: vtkImageData) -> bytes:
     writer.SetCompressorTypeToZLib()
     writer.WriteToOutputStringOn()
     writer.Write()
-    content: bytes = writer.GetOutputString()
-    return content
+    content = writer.GetOutputString()
+    return content.encode("latin-1") if isinstance(content, str) else content

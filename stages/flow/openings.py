@@ -3,9 +3,10 @@
 Notes
 -----
 A link that ends at a pressure opening returns mostly anti-bounce-back (Ginzburg, Verhaeghe &
-d'Humieres 2008, Commun. Comput. Phys. 3, 427) and partly the equilibrium of the imposed density and the cell's
-velocity (its normal part where fluid enters). At a velocity inlet it returns the equilibrium of the
-imposed velocity and of the density one cell further in: bounce-back with an imposed velocity, and the
+d'Humieres 2008, Commun. Comput. Phys. 3, 427) and partly the equilibrium of the imposed density
+and the cell's velocity (its normal part where fluid enters). At a velocity inlet it returns the
+equilibrium of the imposed velocity and of the density one cell further in: bounce-back with an
+imposed velocity, and the
 density of the cell itself, leave a checkerboard of pressure in the first layer.
 
 Total-pressure inlets take the static pressure from Bernoulli's equation, p = p_t - rho u_n^2 / 2

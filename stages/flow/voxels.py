@@ -205,53 +205,55 @@ def points_inside(
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _nearest_cuts(triangles, patch, index, cut, cut_patch, velocities):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Keep for each link of a fluid cell the nearest triangle that cuts it (Moller-Trumbore)."""
+def _cut_distance(place, a, u, v, normal, c):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Return where a link cuts a triangle, in link lengths; infinity if not (Moller-Trumbore)."""
     slack = 1e-9
+    slope = c[0] * normal[0] + c[1] * normal[1] + c[2] * normal[2]
+    if slope == 0.0:
+        return np.inf
+    s = place - a
+    distance = -(s[0] * normal[0] + s[1] * normal[1] + s[2] * normal[2]) / slope
+    if not -slack <= distance <= 1.0 + slack:
+        return np.inf
+    p = s + distance * c
+    scale = 1.0 / (normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
+    beta = scale * (
+        normal[0] * (p[1] * v[2] - p[2] * v[1])
+        + normal[1] * (p[2] * v[0] - p[0] * v[2])
+        + normal[2] * (p[0] * v[1] - p[1] * v[0])
+    )
+    gamma = scale * (
+        normal[0] * (u[1] * p[2] - u[2] * p[1])
+        + normal[1] * (u[2] * p[0] - u[0] * p[2])
+        + normal[2] * (u[0] * p[1] - u[1] * p[0])
+    )
+    within = beta >= -slack and gamma >= -slack and beta + gamma <= 1.0 + slack
+    return distance if within else np.inf
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _nearest_cuts(triangles, patch, index, cut, cut_patch, velocities):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Keep for each link of a fluid cell the nearest triangle that cuts it."""
+    low, high = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
+    place = np.empty(3)
     for t in range(triangles.shape[0]):
         a = triangles[t, 0]
-        u = triangles[t, 1] - a
-        v = triangles[t, 2] - a
-        normal = np.array(
-            [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]]
-        )
-        low = np.empty(3, dtype=np.int64)
-        high = np.empty(3, dtype=np.int64)
+        u, v = triangles[t, 1] - a, triangles[t, 2] - a
+        normal = np.cross(u, v)
+        reach = 1.5 * np.sqrt(np.sum(normal**2))  # a link is at most 1.414 cells long
         for d in range(3):
-            corners = (triangles[t, 0, d], triangles[t, 1, d], triangles[t, 2, d])
-            low[d] = max(int(np.floor(min(corners))) - 1, 0)
-            high[d] = min(int(np.ceil(max(corners))) + 1, index.shape[d] - 1)
+            low[d] = max(int(np.floor(triangles[t, :, d].min())) - 1, 0)
+            high[d] = min(int(np.ceil(triangles[t, :, d].max())) + 1, index.shape[d] - 1)
         for i in range(low[0], high[0] + 1):
             for j in range(low[1], high[1] + 1):
                 for k in range(low[2], high[2] + 1):
                     cell = index[i, j, k]
-                    if cell < 0:
+                    place[0], place[1], place[2] = i, j, k
+                    if cell < 0 or abs(np.sum((place - a) * normal)) > reach:
                         continue
-                    s = np.array([i - a[0], j - a[1], k - a[2]])
-                    height = s[0] * normal[0] + s[1] * normal[1] + s[2] * normal[2]
                     for q in range(1, 19):
-                        cx, cy, cz = velocities[q, 0], velocities[q, 1], velocities[q, 2]
-                        slope = cx * normal[0] + cy * normal[1] + cz * normal[2]
-                        if slope == 0.0:
-                            continue
-                        distance = -height / slope
-                        if distance < -slack or distance > 1.0 + slack or distance >= cut[q, cell]:
-                            continue
-                        px = s[0] + distance * cx
-                        py = s[1] + distance * cy
-                        pz = s[2] + distance * cz
-                        scale = 1.0 / (normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
-                        beta = scale * (
-                            normal[0] * (py * v[2] - pz * v[1])
-                            + normal[1] * (pz * v[0] - px * v[2])
-                            + normal[2] * (px * v[1] - py * v[0])
-                        )
-                        gamma = scale * (
-                            normal[0] * (u[1] * pz - u[2] * py)
-                            + normal[1] * (u[2] * px - u[0] * pz)
-                            + normal[2] * (u[0] * py - u[1] * px)
-                        )
-                        if beta >= -slack and gamma >= -slack and beta + gamma <= 1.0 + slack:
+                        distance = _cut_distance(place, a, u, v, normal, velocities[q])
+                        if distance < cut[q, cell]:
                             cut[q, cell] = distance
                             cut_patch[q, cell] = patch[t]
 
@@ -266,7 +268,7 @@ def _cut_links(
     index[inside] = np.arange(len(cells), dtype=np.int32)
     cut = np.full((Q, len(cells)), np.inf, dtype=np.float32)
     cut_patch = np.full((Q, len(cells)), -1, dtype=np.int16)
-    _nearest_cuts(triangles, patch, index, cut, cut_patch, VELOCITIES)
+    _nearest_cuts(triangles, patch, index, cut, cut_patch, VELOCITIES.astype(np.float64))
     return cells, cut, cut_patch
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pipeline.config import (
     WorkflowConfig,
     commented_defaults,
+    complete,
     flags,
     json_schema,
     load_experiment,
@@ -89,6 +90,11 @@ def test_assignments_reach_nested_settings_as_typed_values():
 def test_a_malformed_assignment_is_refused(pair):
     with pytest.raises(UsageError, match="--set"):
         parse_assignments([pair])
+
+
+def test_changing_one_setting_of_a_stage_keeps_the_workflow_s_own_defaults_of_the_others():
+    changed = complete(parse_assignments(["flow.spacing_mm=0.3"])).flow
+    assert changed == WorkflowConfig().flow.model_copy(update={"spacing_mm": 0.3})
 
 
 def test_an_unknown_setting_is_refused():

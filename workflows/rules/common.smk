@@ -2,12 +2,12 @@ from pathlib import Path
 
 from snakemake.utils import validate
 
-from pipeline.config import WorkflowConfig, flags, share_folder
+from pipeline.config import complete, flags, share_folder
 from pipeline.core.artefacts import read_json
 from pipeline.core.provenance import code_digest
 
 validate(config, "../schemas/config.schema.json", set_default=False)
-SETTINGS = WorkflowConfig.model_validate(config)
+SETTINGS = complete(config)
 CASES = sorted(SETTINGS.cases)
 VARIANTS = ["lr", "interpolated", "sr"]
 METHODS = ["linear", "spline", "histospline", "sr"]
@@ -28,6 +28,11 @@ def model_folder():
     """Return the MODEL_DIR of this run: trained here, shipped or the user's."""
     source = SETTINGS.model.source
     return "results/model" if source == "train" else source
+
+
+def initial_flag():
+    initial = SETTINGS.model.initial
+    return f" --initial {initial}" if initial else ""
 
 
 def manifest():

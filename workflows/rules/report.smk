@@ -13,6 +13,7 @@ rule report:
         ),
         pdf="results/report/{case}/report.pdf",
         results="results/report/{case}/results.json",
+        settings="results/report/{case}/settings.yaml",
     log:
         "logs/report/{case}.log",
     benchmark:

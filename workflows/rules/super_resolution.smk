@@ -29,7 +29,7 @@ rule train:
     resources:
         mem_mb=8000,
     params:
-        flags=flags(SETTINGS.training),
+        flags=flags(SETTINGS.training) + initial_flag(),
         code=code_digest("super_resolution"),
     shell:
         "ct2flow train {input}/manifest.csv --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

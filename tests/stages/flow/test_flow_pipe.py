@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from flow_meshes import Patches, circle, rotation, tube
-
-from stages.flow.mesh import assemble
-from stages.flow.openings import make_openings
-from stages.flow.settings import FlowSettings
-from stages.flow.simulation import FlowResult, Simulation
-from stages.flow.voxels import SparseLattice, build_lattice
-
-NU = 1.65e-5
-RHO = 1.14
-
-
-@dataclass(frozen=True)
-class Case:
-    result: FlowResult
-    lattice: SparseLattice
-
-
-def simulate(patches: Patches, spacing_mm: float, flow_rate_ml_s: float, **settings) -> Case:
-    surface = assemble(patches)
-    lattice = build_lattice(surface, spacing_mm)
-    chosen = {"threads": 1, "inlet": "developed", "flow_throughs": 8.0, **settings}
-    options = FlowSettings(flow_rate_ml_s=flow_rate_ml_s, spacing_mm=spacing_mm, **chosen)
-    result = Simulation(lattice, make_openings(surface, lattice), options).run()
-    return Case(result, lattice)
-
-
-def pressure_gradient_pa_mm(case: Case, axis: np.ndarray, low: float, high: float) -> float:
-    """Return the fall of pressure per length between two places along an axis."""
-    along = case.lattice.centres_mm @ axis
-    middle = (along > low) & (along < high)
-    return -float(np.polyfit(along[middle], case.result.pressure_pa[middle], 1)[0])
+import pytest
+from flow_meshes import circle, rectangle, rotation, tube
+from flow_runs import NU, RHO, pressure_gradient_pa_mm, simulate
 
 
 def pipe_error(cells: int, reynolds: float, *angles: float, **settings) -> float:
     """Return the relative error of the pressure gradient of a pipe of diameter 8 mm."""
-    diameter, length, turn = 8.0, 32.0, rotation(*angles)
-    velocity = reynolds * NU / (diameter * 1e-3)
-    flow = velocity * np.pi * (diameter * 1e-3) ** 2 / 4
-    case = simulate(
-        tube(circle(diameter), length, turn=turn), diameter / cells, flow * 1e6, **settings
-    )
+    diameter, turn = 8.0, rotation(*angles)
+    flow = reynolds * NU / (diameter * 1e-3) * np.pi * (diameter * 1e-3) ** 2 / 4
+    patches = tube(circle(diameter), 32.0, turn=turn)
+    case = simulate(patches, diameter / cells, flow * 1e6, **settings)
     exact = 8 * RHO * NU * flow / (np.pi * (diameter / 2e3) ** 4) * 1e-3
-    return pressure_gradient_pa_mm(case, turn[:, 2], 8.0, 26.0) / exact - 1.0
+    return pressure_gradient_pa_mm(case, turn[:, 2], 10.0, 26.0) / exact - 1.0
+
+
+@pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (30.0, 20.0, 10.0)])
+def test_poiseuille_pressure_gradient_is_right_to_five_percent_at_eight_cells(angles):
+    assert abs(pipe_error(8, 20.0, *angles)) < 0.05
+
+
+def test_quadratic_walls_are_better_than_linear_ones_at_low_viscosity():
+    turned = (30.0, 20.0, 10.0)
+    quadratic = pipe_error(10, 50.0, *turned, walls="quadratic")
+    linear = pipe_error(10, 50.0, *turned, walls="linear")
+    assert abs(quadratic) < abs(linear)
+
+
+@pytest.mark.slow
+def test_linear_walls_converge_at_second_order():
+    coarse = pipe_error(8, 20.0, 30.0, 20.0, 10.0, walls="linear")
+    fine = pipe_error(16, 20.0, 30.0, 20.0, 10.0, walls="linear")
+    assert np.log2(abs(coarse) / abs(fine)) > 1.7
+
+
+def test_float32_agrees_with_float64():
+    single = pipe_error(8, 20.0, 30.0, 20.0, 10.0)
+    double = pipe_error(8, 20.0, 30.0, 20.0, 10.0, precision="float64")
+    assert single == pytest.approx(double, abs=2e-3)
+
+
+def test_square_duct_has_the_friction_of_its_series_solution():
+    edge, turn = 8.0, rotation(20.0, 0.0, 35.0)
+    flow = 20.0 * NU / (edge * 1e-3) * (edge * 1e-3) ** 2
+    case = simulate(tube(rectangle(edge, edge), 32.0, turn=turn), 0.8, flow * 1e6)
+    velocity = flow / (edge * 1e-3) ** 2
+    gradient = pressure_gradient_pa_mm(case, turn[:, 2], 10.0, 26.0) * 1e3
+    friction_reynolds = 2 * gradient * (edge * 1e-3) ** 2 / (RHO * NU * velocity)
+    assert friction_reynolds == pytest.approx(56.9083, rel=0.06)
+
+
+def test_moving_the_mesh_off_the_grid_changes_little():
+    gradients = []
+    for shift in ((0.0, 0.0, 0.0), (0.37, 0.21, 0.43)):
+        case = simulate(tube(circle(8.0), 32.0, shift=shift), 0.8, 2.0)
+        axis = np.array([0.0, 0.0, 1.0])
+        gradients.append(pressure_gradient_pa_mm(case, axis, 10.0, 26.0))
+    assert gradients[0] == pytest.approx(gradients[1], rel=0.04)
+
+
+def test_pressure_loss_does_not_depend_on_the_mach_number():
+    errors = [pipe_error(8, 20.0, 30.0, 20.0, 10.0, lattice_velocity=u) for u in (0.1, 0.05)]
+    assert errors[0] == pytest.approx(errors[1], abs=0.03)
