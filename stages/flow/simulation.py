@@ -54,6 +54,10 @@ _PEAK_MARGIN = (0.5, 1.15)
 """Peak velocities within this range of the target leave the time step as it is."""
 _MAX_LATTICE_VELOCITY = 0.4
 """Beyond Mach 0.7 the collision's expansion in the Mach number has no meaning."""
+_CHEAP_UPDATES = 2e9
+_CHEAP_FLOW_THROUGHS = 6.0
+"""A run goes on beyond the flow-throughs set, up to this many, while it took fewer cell updates (about
+a minute): straight pipes develop slowly, and they are small."""
 _BLOCK_CELLS = 32
 """Edge of the blocks in which walls conserve mass: one cell makes noise of half the dynamic pressure,
 the whole lattice lets the flow rate drift along a passage."""
@@ -137,7 +141,7 @@ class Simulation:
         self._window_s = max(
             fill_s / _WINDOWS_PER_FLOW_THROUGH, _SOUND_TRANSITS * self._sound_transit_s()
         )
-        self._limit_s = max(settings.flow_throughs * fill_s, 4 * self._window_s)
+        self._fill_s = fill_s
         self._history = History(self._inlet, self._window_s)
         nodes = NodeTable(lattice)
         self._gauges = [make_gauge(o, nodes, lattice.spacing_mm) for o in openings]
@@ -246,7 +250,10 @@ class Simulation:
     def _share_done(self) -> float:
         if self._settings.max_steps is not None:
             return self._step / self._settings.max_steps
-        return self._time_s / self._limit_s
+        steps = _CHEAP_UPDATES / len(self._lattice.cells)
+        cheap_s = min(_CHEAP_FLOW_THROUGHS * self._fill_s, steps * self._scales.time_step_s)
+        longest_s = max(self._settings.flow_throughs * self._fill_s, 4 * self._window_s, cheap_s)
+        return self._time_s / longest_s
 
     def _ended(self) -> bool:
         if self._share_done() >= 1.0:
