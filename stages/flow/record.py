@@ -14,7 +14,7 @@ from stages.flow.mesh import PatchedSurface
 from stages.flow.openings import Opening
 from stages.flow.readings import flux_weighted
 from stages.flow.sampling import NodeTable
-from stages.flow.sections import section_points
+from stages.flow.sections import section_inside
 from stages.flow.settings import FlowSettings
 from stages.flow.simulation import FlowResult
 from stages.flow.voxels import SparseLattice, points_inside, thin_gap_cells
@@ -115,8 +115,11 @@ def measure_planes(
     """Return area, flow rate and flux-weighted pressures of sections; None where none is cut."""
     found: dict[str, dict[str, float | None]] = {}
     for name, plane in planes.items():
-        points, area = section_points(
-            surface.triangles_mm, plane, lattice.spacing_mm / _SAMPLES_PER_CELL
+        points, area = section_inside(
+            surface.triangles_mm,
+            plane,
+            lattice.spacing_mm / _SAMPLES_PER_CELL,
+            margin_mm=0.5 * lattice.spacing_mm,
         )
         sampler = nodes.sampler(points)
         reading = flux_weighted(
@@ -186,6 +189,11 @@ def _convergence_caveats(result: FlowResult) -> list[str]:
             "the flow is unsteady: the total pressure loss varies with a standard deviation of "
             f"{scatter:.2g} Pa in time; its mean over the last {1e3 * result.window_s:.3g} ms, which "
             f"changed by {change:.2g} % from the window before, is reported."
+        ]
+    if not np.isfinite(result.state.change):
+        return [
+            "the run ended before two averaging windows were complete, so that nothing can be said "
+            "about its convergence; allow more --max-steps."
         ]
     return [
         f"the run has not converged: the total pressure loss changed by {change:.2g} % between the "

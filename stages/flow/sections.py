@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from pipeline.core.planes import Plane
 
+_WHOLE = 0.9
+"""A section smaller than this share of those half a cell beside it lies on an opening."""
 _LARGEST_GRID = 1200
 """Sample points across a section at most."""
 
@@ -42,6 +44,28 @@ def section_points(
     part = _connected_part(inside & (np.hypot(u, v) <= plane.radius_mm))
     points = centre + u[part][:, None] * axes[0] + v[part][:, None] * axes[1]
     return points, step**2
+
+
+def section_inside(
+    triangles_mm: Float[np.ndarray, "face 3 3"],
+    plane: Plane,
+    step_mm: float,
+    *,
+    margin_mm: float,
+) -> tuple[Float[np.ndarray, "point 3"], float]:
+    """Cover the section like `section_points`, moved by a margin if it lies on the surface's end.
+
+    A plane that coincides with an opening cuts shreds of it; half a cell further in it cuts the
+    whole passage.
+    """
+    found = []
+    for offset in (0.0, margin_mm, -margin_mm):
+        centre = np.array(plane.centre_mm) + offset * np.array(plane.normal)
+        x, y, z = (float(v) for v in centre)
+        moved = Plane(plane.name, (x, y, z), plane.normal, plane.radius_mm)
+        found.append(section_points(triangles_mm, moved, step_mm))
+    largest = max(found, key=lambda section: len(section[0]))
+    return found[0] if len(found[0][0]) > _WHOLE * len(largest[0]) else largest
 
 
 def _plane_axes(normal: Float[np.ndarray, "3"]) -> Float[np.ndarray, "2 3"]:

@@ -10,7 +10,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.planes import Plane
 from stages.flow.lattice import VELOCITIES, WEIGHTS
 from stages.flow.mesh import assemble, enclosed_volume
-from stages.flow.sections import section_points
+from stages.flow.sections import section_inside, section_points
 from stages.flow.voxels import build_lattice, points_inside
 
 
@@ -69,6 +69,15 @@ def test_section_of_an_oblique_pipe_has_the_area_of_its_circle():
     x, y, z = turn @ np.array([0.0, 0.0, 10.0])
     u, v, w = turn[:, 2]
     points, area = section_points(surface.triangles_mm, Plane("s", (x, y, z), (u, v, w), 9.0), 0.1)
+    assert len(points) * area == pytest.approx(np.pi * 16.0, rel=0.01)
+
+
+def test_section_that_lies_on_an_opening_is_read_just_inside():
+    turn = rotation(30.0, 20.0, 10.0)
+    surface = assemble(tube(circle(8.0), 20.0, turn=turn))
+    u, v, w = turn[:, 2]
+    plane = Plane("s", (0.0, 0.0, 0.0), (u, v, w), 9.0)
+    points, area = section_inside(surface.triangles_mm, plane, 0.1, margin_mm=0.25)
     assert len(points) * area == pytest.approx(np.pi * 16.0, rel=0.01)
 
 
