@@ -46,9 +46,9 @@ class FlowSettings(BaseModel):
     )
     walls: Literal["auto", "linear", "quadratic"] = Field(
         "auto",
-        description="Order of the interpolated walls: quadratic is accurate to about 2 % at eight "
-        "cells per diameter, linear to 5 to 13 % but stable where cells are large for the "
-        "velocity; auto decides by the cell's Reynolds number, the same for all scans of a nose.",
+        description="Order of the interpolated walls: quadratic was within 4 % and linear within 5 to "
+        "13 % of Poiseuille's gradient at 8 to 16 cells per diameter; quadratic diverged on a nose "
+        "at 0.7 mm. auto decides by the cell's Reynolds number; fix it for a grid study.",
     )
     engine: Literal["numba"] = Field("numba", description="What computes the lattice update.")
     threads: int = Field(2, ge=1, le=1024, description="Processor threads.")

@@ -19,7 +19,7 @@ the wall inwards by up to a quarter of a cell: 13 % of pressure loss in a pipe o
 Quadratic walls add the difference to what the link returns; phi'' follows from the wall, the cell and
 the cell behind it, phi'' = 2 (q phi_behind / (1 + q) - phi) / q, with the velocity along the wall
 only, since the velocity towards it carries the sound. Linear walls leave it out: they are more
-viscous but stable at any relaxation time.
+viscous; no run with it has diverged yet.
 
 A cell's links do not return exactly what they took: part of that is the flux between the wall and
 the staircase of links, part is an error that would leak. The sum over a block of cells is only
