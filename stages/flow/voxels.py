@@ -340,7 +340,8 @@ def _components(lattice: SparseLattice) -> Int[np.ndarray, "cell"]:
     rows = np.concatenate([a for a, _ in pairs])
     columns = np.concatenate([b for _, b in pairs])
     graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(number, number))
-    return connected_components(graph, directed=False)[1]
+    label: Int[np.ndarray, "cell"] = connected_components(graph, directed=False)[1]
+    return label
 
 
 def _select(lattice: SparseLattice, keep: Bool[np.ndarray, "cell"]) -> SparseLattice:
