@@ -155,7 +155,7 @@ def _run_in_own_session(command: Sequence[str], folder: Path) -> int:
     )
     (folder / ".session").write_text(json.dumps({"pid": process.pid}))
     try:
-        with _sigterm_as_interrupt():
+        with _signals_as_interrupt():
             return process.wait()
     except KeyboardInterrupt:
         stop_session(process.pid)
@@ -166,15 +166,18 @@ def _run_in_own_session(command: Sequence[str], folder: Path) -> int:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def _signals_as_interrupt() -> Iterator[None]:
+    """Take SIGTERM for an interruption, and SIGINT even where a background shell ignores it."""
+
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def stop_session(leader: int) -> None:
