@@ -20,6 +20,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from pipeline.core.geometry import ORTHONORMAL_TOLERANCE, Triple
+from stages.ingest import frames
 from stages.ingest.sources import UNREADABLE, BoundedReader, Entry
 
 KEPT_TAGS = (
@@ -30,8 +31,10 @@ KEPT_TAGS = (
     *("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ConvolutionKernel", "KVP", "BodyPartExamined", "ManufacturerModelName"),
     *("AcquisitionNumber", "AcquisitionTime", "InstanceNumber", "BurnedInAnnotation"),
+    *(frames.SHARED, frames.PER_FRAME),
 )
-"""Everything that is read of a header. UIDs, numbers and times only group and order slices."""
+"""Everything that is read of a header. UIDs, numbers and times only group and order slices; of
+the functional groups of multi-frame images only what `frames.TAKEN` names is used."""
 
 DAMAGED = (*UNREADABLE, BytesLengthException, InvalidDicomError)
 """What pydicom raises on damaged files."""
@@ -60,6 +63,8 @@ class SliceHeader:
         one place is the later.
     trouble
         Why this image cannot be a slice of a stack, or empty.
+    frame
+        Index of the frame in a multi-frame file; None in a file of one slice.
     """
 
     entry: Entry
@@ -81,14 +86,15 @@ class SliceHeader:
     order: tuple[float, float, float]
     burnt_in: bool
     trouble: str
+    frame: int | None = None
 
 
 class NotDicomError(Exception):
     """Say that a file is not a DICOM image, which is no fault of a scan."""
 
 
-def read_header(entry: Entry) -> SliceHeader:
-    """Read the kept facts of one file.
+def read_headers(entry: Entry) -> list[SliceHeader]:
+    """Read the kept facts of one file: one slice, or every frame of a multi-frame image.
 
     Raises
     ------
@@ -97,7 +103,11 @@ def read_header(entry: Entry) -> SliceHeader:
     """
     try:
         with quiet_decoding():
-            return summarise(entry, read_dataset(entry, pixels=False))
+            dataset = read_dataset(entry, pixels=False)
+            if not frames.count_described(dataset):
+                return [summarise(entry, dataset)]
+            flat = frames.flat_frames(dataset)
+            return [summarise(entry, one, of=dataset, frame=k) for k, one in enumerate(flat)]
     except DAMAGED as error:
         raise NotDicomError(entry.name) from error
 
@@ -145,8 +155,10 @@ def _inflated(file: BoundedReader, size: int) -> BoundedReader:
     return file
 
 
-def summarise(entry: Entry, dataset: Dataset) -> SliceHeader:
-    """Take the kept facts out of a data set.
+def summarise(
+    entry: Entry, dataset: Dataset, *, of: Dataset | None = None, frame: int | None = None
+) -> SliceHeader:
+    """Take the kept facts out of the data set of a slice, or of a frame of a multi-frame one.
 
     Raises
     ------
@@ -182,13 +194,17 @@ def summarise(entry: Entry, dataset: Dataset) -> SliceHeader:
             _number(dataset, "InstanceNumber") or 0.0,
         ),
         burnt_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
-        trouble=_trouble(entry, dataset, spacing, position, orientation),
+        trouble=_trouble(
+            entry, dataset, dataset if of is None else of, spacing, position, orientation
+        ),
+        frame=frame,
     )
 
 
 def _trouble(
     entry: Entry,
     dataset: Dataset,
+    whole: Dataset,
     spacing: Sequence[float],
     position: Sequence[float],
     orientation: Sequence[float],
@@ -199,10 +215,7 @@ def _trouble(
     modality = _text(dataset, "Modality").upper()
     reasons = (
         (modality != "CT", f"modality {modality or 'unknown'}, not CT"),
-        (
-            (_integer(dataset, "NumberOfFrames") or 1) > 1,
-            "multi-frame (enhanced) images, which are not supported; export one file per slice",
-        ),
+        *_frame_reasons(whole),
         ("LOCALIZER" in image_type or "SCOUT" in image_type, "a localizer"),
         (
             (_integer(dataset, "SamplesPerPixel") or 1) != 1,
@@ -220,7 +233,23 @@ def _trouble(
         ),
     )
     found = next((sentence for holds, sentence in reasons if holds), "")
-    return found or _size_trouble(entry, dataset, rows * columns)
+    count = max(_integer(whole, "NumberOfFrames") or 1, 1)
+    return found or _size_trouble(entry, whole, count * rows * columns)
+
+
+def _frame_reasons(whole: Dataset) -> list[tuple[bool, str]]:
+    claimed, described = _integer(whole, "NumberOfFrames") or 1, frames.count_described(whole)
+    return [
+        (
+            claimed > 1 and not described,
+            "multi-frame images without functional groups, which give no frame a place; export "
+            "one file per slice",
+        ),
+        (
+            described > 0 and described != claimed,
+            f"multi-frame images whose header describes {described} of {claimed} frames",
+        ),
+    ]
 
 
 def _size_trouble(entry: Entry, dataset: Dataset, pixels: int) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pixel_array
 
 from pipeline.core.errors import InputError
 from pipeline.core.units import PADDING_HU
+from stages.ingest import frames
 from stages.ingest.headers import DAMAGED, SliceHeader
 
 _BELOW_TISSUE_HU = -900.0
@@ -38,8 +40,9 @@ def decode(header: SliceHeader, dataset: Dataset) -> DecodedSlice:
     """
     name = header.entry.name
     stored = _stored_pixels(header, dataset)
-    slope, intercept = rescaling(dataset)
-    padding = _padding_mask(dataset, stored)
+    own = dataset if header.frame is None else frames.flat_frame(dataset, header.frame)
+    slope, intercept = rescaling(own)
+    padding = _padding_mask(own, stored)
     values = stored.astype(np.float64) * slope + intercept
     if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float32).max:
         raise InputError(
@@ -81,7 +84,8 @@ def _stored_pixels(header: SliceHeader, dataset: Dataset) -> Shaped[np.ndarray, 
     if not data:
         raise InputError(f"{name}: holds no pixels; export the series again.", file=name)
     compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
-    needed = header.rows * header.columns * int(dataset.BitsAllocated) // 8
+    count = 1 if header.frame is None else frames.count_described(dataset)
+    needed = count * header.rows * header.columns * int(dataset.BitsAllocated) // 8
     if not compressed and len(data) < needed:
         raise InputError(
             f"{name}: is cut short: {len(data)} bytes of pixels (needed: {needed}). Copy or "
@@ -91,7 +95,7 @@ def _stored_pixels(header: SliceHeader, dataset: Dataset) -> Shaped[np.ndarray, 
         )
     try:
         with np.errstate(all="ignore"):
-            array = np.asarray(dataset.pixel_array)
+            array = _decoded(dataset, header.frame)
     except DAMAGED as error:
         raise InputError(
             f"{name}: its pixels cannot be decoded ({type(error).__name__}); the file is damaged "
@@ -104,6 +108,13 @@ def _stored_pixels(header: SliceHeader, dataset: Dataset) -> Shaped[np.ndarray, 
             file=name,
         )
     return _without_overlay_bits(array, dataset)
+
+
+def _decoded(dataset: Dataset, frame: int | None) -> Shaped[np.ndarray, "y x"]:
+    if frame is None:
+        return np.asarray(dataset.pixel_array)
+    # Without a decoded copy of all frames: that is what the volume will be.
+    return np.asarray(pixel_array(dataset, index=frame))
 
 
 def _without_overlay_bits(

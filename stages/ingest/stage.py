@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydicom.dataset import FileDataset
 
 from pipeline.core.artefacts import check_writable, digest, publish
 from pipeline.core.errors import InputError, UsageError
@@ -24,7 +26,7 @@ from stages.ingest.headers import (
     SliceHeader,
     quiet_decoding,
     read_dataset,
-    read_header,
+    read_headers,
 )
 from stages.ingest.images import is_volume_file, read_image
 from stages.ingest.orienting import orient, thick_axis
@@ -166,7 +168,7 @@ def _read_headers(entries: Sequence[Entry]) -> list[SliceHeader]:
     with Progress("read headers", len(entries), "files") as progress:
         for entry in entries:
             try:
-                headers.append(read_header(entry))
+                headers += read_headers(entry)
             except NotDicomError:
                 _LOG.debug("%s: no DICOM image, left out", entry.name)
             progress.advance()
@@ -174,21 +176,41 @@ def _read_headers(entries: Sequence[Entry]) -> list[SliceHeader]:
 
 
 def _decode_all(headers: Sequence[SliceHeader], layout: Layout) -> tuple[Volume, int, int]:
+    decode_one = _Decoder()
     with Progress("read slices", len(headers), "slices") as progress:
 
         def decode_slice(index: int) -> DecodedSlice:
-            decoded = _decode(headers[index])
+            decoded = decode_one(headers[index])
             progress.advance()
             return decoded
 
         return assemble(layout, len(headers), decode_slice)
 
 
-def _decode(header: SliceHeader) -> DecodedSlice:
+class _Decoder:
+    """Decode slices; a multi-frame file stays open from one of its frames to the next."""
+
+    def __init__(self) -> None:
+        self._entry: Entry | None = None
+        self._dataset = FileDataset("", {})
+
+    def __call__(self, header: SliceHeader) -> DecodedSlice:
+        return _decode(header, self._open)
+
+    def _open(self, header: SliceHeader) -> FileDataset:
+        if header.frame is None or header.entry is not self._entry:
+            self._dataset = read_dataset(header.entry, pixels=True)
+            self._entry = header.entry
+        return self._dataset
+
+
+def _decode(
+    header: SliceHeader, open_dataset: Callable[[SliceHeader], FileDataset]
+) -> DecodedSlice:
     name = header.entry.name
     try:
         with quiet_decoding():
-            return decode(header, read_dataset(header.entry, pixels=True))
+            return decode(header, open_dataset(header))
     except NotDicomError as error:
         raise InputError(f"{name}: changed while it was read; run again.", file=name) from error
     except DAMAGED as error:
@@ -208,9 +230,10 @@ def _compare_repeats(group: Group, stack: Stack) -> list[findings.Repeat]:
         If they differ and nothing says which one is the later.
     """
     repeats = []
+    decode_one = _Decoder()
     for used, other in stack.repeated:
         one, two = group.headers[used], group.headers[other]
-        same = _digest_of(_decode(one)) == _digest_of(_decode(two))
+        same = _digest_of(decode_one(one)) == _digest_of(decode_one(two))
         place = group.positions_mm[used]
         if not same and one.order[:2] == two.order[:2] and one.order[2] == two.order[2]:
             raise InputError(
