@@ -1,6 +1,13 @@
 """Settings shared by all tests."""
 
+import os
+import sys
+from pathlib import Path
+
 from hypothesis import HealthCheck, settings
+
+# Programs that come as packages (dcm2niix) lie beside the interpreter.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 settings.register_profile(
     "ct2flow",

@@ -19,6 +19,7 @@ def dicom_export(
     *,
     output: Path,
     like: Path | None = None,
+    uncertainty: Path | None = None,
     settings: Annotated[DicomExportSettings, Parameter(name="*")] = DicomExportSettings(),  # noqa: B008
     overwrite: bool = False,
 ) -> None:
@@ -33,6 +34,8 @@ def dicom_export(
     like
         Folder or file of the original DICOM series: the new one joins its patient, study and
         frame of reference, so the output then names the patient. Without it nobody is named.
+    uncertainty
+        Standard deviation of the volume, HU, on its grid; a second series, steps of 0.01 HU.
     settings
         Labels of the series.
     overwrite
@@ -40,4 +43,4 @@ def dicom_export(
     """
     from stages.dicom_export.stage import run
 
-    run(volume, output, settings, like=like, overwrite=overwrite)
+    run(volume, output, settings, like=like, uncertainty=uncertainty, overwrite=overwrite)

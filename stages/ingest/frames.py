@@ -24,6 +24,7 @@ TAKEN = {
     "PixelValueTransformationSequence": {
         "RescaleSlope": "RescaleSlope",
         "RescaleIntercept": "RescaleIntercept",
+        "RescaleType": "RescaleType",
     },
     "CTReconstructionSequence": {"ConvolutionKernel": "ConvolutionKernel"},
     "CTXRayDetailsSequence": {"KVP": "KVP"},

@@ -28,7 +28,8 @@ KEPT_TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PixelSpacing"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
-    *("RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ConvolutionKernel", "KVP", "BodyPartExamined", "ManufacturerModelName"),
     *("AcquisitionNumber", "AcquisitionTime", "InstanceNumber", "BurnedInAnnotation"),
     *(frames.SHARED, frames.PER_FRAME),
@@ -39,6 +40,8 @@ the functional groups of multi-frame images only what `frames.TAKEN` names is us
 DAMAGED = (*UNREADABLE, BytesLengthException, InvalidDicomError)
 """What pydicom raises on damaged files."""
 
+HU_TYPES = ("", "HU", "HU_MOD", "US")
+"""Rescale types that can be HU (PS3.3, C.11.1.1.2); US is unspecified, written by old scanners."""
 LARGEST_SLICE = 16384
 """Pixels along an edge above which a header is taken to be damaged; CT has 256 to 4096."""
 _MAX_INFLATED = 2**30
@@ -213,6 +216,7 @@ def _trouble(
     rows, columns = _integer(dataset, "Rows") or 0, _integer(dataset, "Columns") or 0
     image_type = _text(dataset, "ImageType").upper()
     modality = _text(dataset, "Modality").upper()
+    unit = _text(dataset, "RescaleType").upper()
     reasons = (
         (modality != "CT", f"modality {modality or 'unknown'}, not CT"),
         *_frame_reasons(whole),
@@ -221,6 +225,7 @@ def _trouble(
             (_integer(dataset, "SamplesPerPixel") or 1) != 1,
             "colour images (dose report or screen capture)",
         ),
+        (unit not in HU_TYPES, f"values in {unit}, not HU"),
         (not position or not orientation, "no position or orientation in the patient"),
         (not spacing or min(spacing) <= 0, "no pixel spacing"),
         (
