@@ -27,6 +27,10 @@ MAX_OFF_GRID = 0.25
 """Largest fraction of slices off the grid that a re-scan explains; more is an uneven stack."""
 MAX_MISSING = 0.2
 """Largest fraction of missing places that is called a gap; more is an uneven stack."""
+_ROUNDED = 0.2
+"""Rounding moves a slice by no more than this fraction of the spacing, or nothing is known."""
+_WRITTEN = 1e-3
+"""Positions this near to a number of few digits were written with as few."""
 _LISTED = 6
 _CANDIDATES = 12
 
@@ -133,12 +137,16 @@ def fit_grid(
     nearly half of its places empty.
     """
     runs = sorted(_runs(np.diff(positions_mm)), key=lambda run: run[0] - run[1])
-    fits = [_refine(positions_mm, run, tolerance) for run in runs[:_CANDIDATES]]
+    rounding = _rounding_mm(positions_mm)
+    fits = [_refine(positions_mm, run, tolerance, rounding) for run in runs[:_CANDIDATES]]
     return max(fits, key=lambda fit: _merit(positions_mm, *fit))
 
 
 def _refine(
-    positions_mm: Float[np.ndarray, " slice"], run: tuple[int, int], tolerance: float
+    positions_mm: Float[np.ndarray, " slice"],
+    run: tuple[int, int],
+    tolerance: float,
+    rounding_mm: float,
 ) -> tuple[float, float, Bool[np.ndarray, " slice"]]:
     start, stop = run
     spacing = (positions_mm[stop] - positions_mm[start]) / (stop - start)
@@ -148,13 +156,22 @@ def _refine(
     for _ in range(8):
         index = np.rint((positions_mm - first) / spacing)
         distance = np.abs(positions_mm - first - index * spacing)
-        now = _one_per_place(index, distance) & (distance <= tolerance * spacing)
+        now = _one_per_place(index, distance) & (
+            distance <= max(tolerance * spacing, min(rounding_mm, _ROUNDED * spacing))
+        )
         if np.count_nonzero(now) < 2 or np.array_equal(now, on_grid):
             break
         on_grid = now
         spacing, first = np.polyfit(index[on_grid], positions_mm[on_grid], 1)
     first += spacing * np.rint((positions_mm[on_grid].min() - first) / spacing)
     return float(first), float(spacing), on_grid
+
+
+def _rounding_mm(positions_mm: Float[np.ndarray, " slice"]) -> float:
+    """Return how far rounding moves slices apart, if all positions are written to 0.1 mm."""
+    tenths = positions_mm * 10.0
+    rounded = bool(np.abs(tenths - np.rint(tenths)).max() <= _WRITTEN)
+    return 0.1 + _WRITTEN if rounded else 0.0
 
 
 def _merit(
