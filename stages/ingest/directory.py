@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import pydicom
 from pydicom.dataset import Dataset
 
+from pipeline.core.scan_files import Entry
 from stages.ingest.headers import DAMAGED, quiet_decoding
-from stages.ingest.sources import Entry
 
 DIRECTORY_NAME = "DICOMDIR"
 

@@ -20,8 +20,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from pipeline.core.geometry import ORTHONORMAL_TOLERANCE, Triple
+from pipeline.core.scan_files import UNREADABLE, BoundedReader, Entry
 from stages.ingest import frames
-from stages.ingest.sources import UNREADABLE, BoundedReader, Entry
 
 KEPT_TAGS = (
     *("SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ImageType"),

@@ -14,6 +14,7 @@ from pydicom.dataset import FileDataset
 from pipeline.core.artefacts import check_writable, digest, publish
 from pipeline.core.errors import InputError, UsageError
 from pipeline.core.progress import Progress
+from pipeline.core.scan_files import Entry, open_entries
 from pipeline.core.units import PADDING_HU
 from pipeline.core.volume import Volume, write_volume
 from stages.ingest import findings
@@ -33,7 +34,6 @@ from stages.ingest.orienting import orient, thick_axis
 from stages.ingest.pixels import DecodedSlice, decode
 from stages.ingest.series import Group, choose, format_groups, group_series
 from stages.ingest.settings import IngestSettings
-from stages.ingest.sources import Entry, open_entries
 from stages.ingest.stacking import Stack, stack_slices
 
 _LOG = logging.getLogger("ct2flow.ingest")
