@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from pipeline.core.errors import InputError
 from pipeline.core.geometry import Axes, Triple, VoxelGrid
@@ -79,24 +79,28 @@ def assemble(
 
     The volume is allocated after the first slice has decoded to the size it claims.
     """
-    first = decode_slice(0)
-    values = np.full((count, *layout.grid.shape[1:]), PADDING_HU, dtype=np.float32)
+    decoded = decode_slice(0)
+    straight = decoded.values.shape == layout.grid.shape[1:]
+    kind = decoded.values.dtype if straight else np.dtype(np.float32)
+    values = np.empty((count, *layout.grid.shape[1:]), dtype=kind)
     padded = clipped = 0
     for index in range(count):
-        decoded = first if index == 0 else decode_slice(index)
+        decoded = decoded if index == 0 else decode_slice(index)
         padded, clipped = padded + decoded.padded, clipped + decoded.clipped
+        if decoded.values.dtype.kind == "f" and values.dtype.kind != "f":
+            values = values.astype(np.float32)
         values[index] = _placed(decoded.values, layout, index)
     return Volume(values, layout.grid), padded, clipped
 
 
 def _placed(
-    values: Float[np.ndarray, "row column"], layout: Layout, index: int
-) -> Float[np.ndarray, "y x"]:
+    values: Shaped[np.ndarray, "row column"], layout: Layout, index: int
+) -> Shaped[np.ndarray, "y x"]:
     shape = layout.grid.shape[1:]
     down, along = (float(s) for s in layout.shifts[index])
     if values.shape == shape:
         return values
-    return shift_slice(values, (down, along), shape=shape, padding=PADDING_HU)
+    return shift_slice(values.astype(np.float32), (down, along), shape=shape, padding=PADDING_HU)
 
 
 def _refuse_wide(

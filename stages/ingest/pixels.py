@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Shaped
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 
@@ -15,14 +15,20 @@ from stages.ingest import frames
 from stages.ingest.headers import DAMAGED, SliceHeader
 
 _BELOW_TISSUE_HU = -900.0
+_SMALLEST, _LARGEST = -(2**30), 2**15 - 1
+"""What is below the scale is clipped, so only the arithmetic in 32 bits must hold it."""
 _CORNERS = ([0, 0, -1, -1], [0, -1, 0, -1])
 
 
 @dataclass(frozen=True)
 class DecodedSlice:
-    """Hold one slice in HU, and how many pixels were padding or below the scale."""
+    """Hold one slice in HU, and how many pixels were padding or below the scale.
 
-    values: Float[np.ndarray, "y x"]
+    Values are int16 where slope and intercept are whole, as almost all scanners write them, else
+    float32.
+    """
+
+    values: Shaped[np.ndarray, "y x"]
     padded: int
     clipped: int
 
@@ -38,11 +44,31 @@ def decode(header: SliceHeader, dataset: Dataset) -> DecodedSlice:
     InputError
         If the pixels are missing, cut short, or do not decode to the size in the header.
     """
-    name = header.entry.name
     stored = _stored_pixels(header, dataset)
     own = dataset if header.frame is None else frames.flat_frame(dataset, header.frame)
-    slope, intercept = rescaling(own)
     padding = _padding_mask(own, stored)
+    values = _rescaled(header.entry.name, stored, *rescaling(own))
+    padded = 0
+    if padding is not None:
+        values[padding] = PADDING_HU
+        padded = int(np.count_nonzero(padding))
+    clipped = 0
+    if values.min() < PADDING_HU:
+        below = values < PADDING_HU
+        values[below] = PADDING_HU
+        clipped = int(np.count_nonzero(below))
+    small = values.astype(np.int16) if values.dtype.kind == "i" else values.astype(np.float32)
+    return DecodedSlice(small, padded, clipped)
+
+
+def _rescaled(
+    name: str, stored: Shaped[np.ndarray, "y x"], slope: float, intercept: float
+) -> Shaped[np.ndarray, "y x"]:
+    """Return slope times value plus intercept: int32 if every value is whole and fits int16."""
+    ends = (int(stored.min()) * slope + intercept, int(stored.max()) * slope + intercept)
+    whole = slope == round(slope) and intercept == round(intercept) and abs(slope) <= _LARGEST
+    if whole and min(ends) >= _SMALLEST and max(ends) <= _LARGEST:
+        return stored.astype(np.int32) * np.int32(slope) + np.int32(intercept)
     values = stored.astype(np.float64) * slope + intercept
     if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float32).max:
         raise InputError(
@@ -50,12 +76,7 @@ def decode(header: SliceHeader, dataset: Dataset) -> DecodedSlice:
             f"{intercept:g}); export the series again.",
             file=name,
         )
-    values[padding] = PADDING_HU
-    below = values < PADDING_HU
-    values[below] = PADDING_HU
-    return DecodedSlice(
-        values.astype(np.float32), int(np.count_nonzero(padding)), int(np.count_nonzero(below))
-    )
+    return values
 
 
 def rescaling(dataset: Dataset) -> tuple[float, float]:
@@ -131,22 +152,22 @@ def _without_overlay_bits(
 
 def _padding_mask(
     dataset: Dataset, stored: Shaped[np.ndarray, "y x"]
-) -> Shaped[np.ndarray, "y x"]:
+) -> Bool[np.ndarray, "y x"] | None:
     try:
         first = int(dataset.get("PixelPaddingValue"))
         last = int(dataset.get("PixelPaddingRangeLimit", first))
     except DAMAGED:
-        return np.zeros(stored.shape, dtype=bool)
+        return None
     # Explicit VR files often carry a negative padding value in an unsigned element (US): read it
     # in the signedness of the pixels (PS3.3, C.7.5.1.1.2).
     bits = 8 * stored.dtype.itemsize
     signed = np.iinfo(stored.dtype).min < 0
     first, last = (_wrapped(v, bits, signed=signed) for v in (first, last))
-    mask: Shaped[np.ndarray, "y x"] = (stored >= min(first, last)) & (stored <= max(first, last))
+    mask: Bool[np.ndarray, "y x"] = (stored >= min(first, last)) & (stored <= max(first, last))
     # Some writers declare 0 as padding where 0 is water: believe it only if a corner has it.
     slope, intercept = rescaling(dataset)
     is_air = max(first * slope, last * slope) + intercept <= _BELOW_TISSUE_HU
-    return mask if is_air or mask[_CORNERS].any() else np.zeros_like(mask)
+    return mask if is_air or mask[_CORNERS].any() else None
 
 
 def _wrapped(value: int, bits: int, *, signed: bool) -> int:
