@@ -27,7 +27,9 @@ app.command("pipeline.run_cli:run", name="run", help="One scan, end to end, to a
 app.command("pipeline.run_cli:demo", name="demo", help="The embedded default case, end to end.")
 app.command("pipeline.run_cli:enhance", name="enhance", help="A coarse scan in, thin slices out.")
 app.command("pipeline.config_cli:app", name="config", help="Show or check workflow settings.")
-app.command("pipeline.manifest_cli:app", name="manifest", help="Check and prepare data manifests.")
+app.command(
+    "pipeline.manifest_cli:app", name="manifest", help="Fetch, check and prepare data manifests."
+)
 app.command("stages.phantom.cli:app", name="phantom", help="Make a head with a known airway.")
 app.command("stages.ingest.cli:app", name="ingest", help="Read a CT series into a volume in HU.")
 app.command("stages.triplets.cli:app", name="triplets", help="Simulate thick slices.")

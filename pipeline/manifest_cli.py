@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter, validators
 
-app = App(name="manifest", help="Check and prepare data manifests.")
+app = App(name="manifest", help="Fetch, check and prepare the data of manifests.")
 
 
 @app.command
@@ -42,3 +43,39 @@ def prepare(manifest: Path, /, *, data_root: Path = Path(), output: Path) -> Non
     from pipeline.prepare import prepare_all
 
     prepare_all(manifest, data_root, output)
+
+
+@app.command
+def fetch(
+    manifest: Path,
+    /,
+    *,
+    output: Path,
+    case: tuple[str, ...] = (),
+    base_url: str = "",
+    jobs: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=16))] = 4,
+    lock: Path | None = None,
+) -> None:
+    """Fetch the scans of a manifest; an interrupted run goes on, a complete one finds nothing to do.
+
+    Parameters
+    ----------
+    manifest
+        CSV file; data_manifests/README.md describes it.
+    output
+        Folder to write: a folder for each case, manifest.csv that points to them, and fetched.json
+        with the size and sha256 of every file.
+    case
+        Name of a case to fetch; give it several times for several cases. Default: all.
+    base_url
+        Server to fetch from instead of the manifest's own, such as a mirror; {bucket} in it stands
+        for the bucket's name. Default: https://{bucket}.s3.amazonaws.com for s3:// addresses.
+    jobs
+        Files fetched at the same time.
+    lock
+        The fetched.json of an earlier fetch, of any machine; every file must be the same.
+    """
+    from pipeline.fetching.fetch import FetchSettings, fetch_all
+
+    settings = FetchSettings(base_url=base_url, jobs=jobs)
+    fetch_all(manifest, output, settings, names=case, lock=lock)

@@ -80,7 +80,8 @@ def _prepare(case: Case, data_root: Path, output: Path) -> Case:
         _LOG.info("%s: is there already", case.case)
     else:
         _run(case, [*_command(case, data_root), "--output", str(volume), "--overwrite"])
-    update = {"source": "volume", "path": volume.name, "files": 1, "sha256": digest(volume)}
+    update = {"source": "volume", "path": volume.name, "files": 1, "size_bytes": 0}
+    update["sha256"] = digest(volume)
     return case.model_copy(update=update)
 
 

@@ -19,6 +19,7 @@ Role = Literal["train", "validation", "test"]
 Source = Literal["dicom", "volume", "phantom"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SHA256 = r"^([0-9a-f]{64})?$"
+_UID = r"^([0-9.]{1,64})?$"
 
 
 class Case(BaseModel):
@@ -36,6 +37,9 @@ class Case(BaseModel):
     licence: str = Field(default="", description="Licence, SPDX where there is one.")
     url: str = Field(default="", description="Where the data come from.")
     notes: str = Field(default="", description="Anything worth knowing.")
+    size_bytes: int = Field(default=0, ge=0, description="Sum of the files' sizes; 0 if unknown.")
+    series_uid: str = Field(default="", pattern=_UID, description="DICOM SeriesInstanceUID.")
+    doi: str = Field(default="", description="DOI to cite whoever uses the scan.")
 
     @field_validator("case", "patient")
     @classmethod

@@ -1,0 +1,1 @@
+"""Fetch public scans: listed or named files over HTTPS, resumed, bounded and verified."""
