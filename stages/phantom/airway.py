@@ -23,6 +23,7 @@ import numpy as np
 from stages.phantom.anatomy import Anatomy, Side
 from stages.phantom.shapes import (
     Numbers,
+    ellipsoid,
     polygon_distance,
     polyline_distance,
     smooth_intersection,
@@ -159,6 +160,8 @@ def build_airway(anatomy: Anatomy) -> Airway:
         Part("inferior turbinates", "remove", 1.5, lambda p: inferior_turbinates(p, anatomy)),
         Part("middle turbinates", "remove", 1.2, lambda p: middle_turbinates(p, anatomy)),
     ]
+    if anatomy.spur_mm:
+        parts.append(Part("spur", "remove", 1.0, lambda p: spur(p, anatomy)))
     if anatomy.left.blocked or anatomy.right.blocked:
         parts.append(Part("plugs", "remove", 2.0, lambda p: plugs(p, anatomy)))
     parts.append(Part("pharynx", "add", 2.0, pharynx))
@@ -220,6 +223,18 @@ def middle_turbinates(p: Location, anatomy: Anatomy) -> Numbers:
     across = polyline_distance(u, z, fold)
     solid: Numbers = sweep(across, p.y, start_mm=-43.0, end_mm=-11.0, radius_mm=0.0) - radius
     return solid
+
+
+def spur(p: Location, anatomy: Anatomy) -> Numbers:
+    """Return the distance to the ridge that stands off one face of the septum."""
+    off = p.x - p.fields[SEPTUM] - np.sign(anatomy.spur_mm) * p.fields[HALF_SEPTUM]
+    return ellipsoid(
+        off,
+        p.y - 0.25 * (p.z - anatomy.spur_z_mm),
+        p.z,
+        centre_mm=(0.0, anatomy.spur_y_mm, anatomy.spur_z_mm),
+        radii_mm=(abs(anatomy.spur_mm), 11.0, 2.6),
+    )
 
 
 def plugs(p: Location, anatomy: Anatomy) -> Numbers:

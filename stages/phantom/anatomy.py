@@ -76,11 +76,27 @@ class Anatomy:
     skull_mm
         Thickness of the skull cap.
     sinus_scale
-        Size of the paranasal sinuses; they have no opening to the nose yet. 0: none.
+        Size of the paranasal sinuses; 0: none.
     face_width
         Width of the face and skull relative to the average.
     texture_seed
         Seed of the random fields inside soft tissue and bone.
+    spur_mm
+        How far a ridge stands off the septum; positive to the left, 0: none.
+    spur_y_mm, spur_z_mm
+        Place of the ridge.
+    ostium_mm
+        Width of the openings between the sinuses and the nose; 0: closed.
+    ear_canal_mm
+        Width of the outer ear canals.
+    mouth_mm
+        Height of the air between tongue and palate; 0: none.
+    lips_mm
+        Gap between the lips, through which the mouth's air meets the outside; 0: closed.
+    isthmus_mm
+        Width of the way from the mouth's air to the pharynx below the soft palate; 0: closed.
+    fillings
+        Metal fillings and crowns in the teeth.
     """
 
     scale: float = 1.0
@@ -104,6 +120,15 @@ class Anatomy:
     sinus_scale: float = 1.0
     face_width: float = 1.0
     texture_seed: int = 0
+    spur_mm: float = 0.0
+    spur_y_mm: float = -30.0
+    spur_z_mm: float = 6.0
+    ostium_mm: float = 2.4
+    ear_canal_mm: float = 6.5
+    mouth_mm: float = 0.0
+    lips_mm: float = 0.0
+    isthmus_mm: float = 0.0
+    fillings: int = 0
 
 
 def draw_anatomy(rng: np.random.Generator, variant: Variant = "open") -> Anatomy:
@@ -145,7 +170,29 @@ def draw_anatomy(rng: np.random.Generator, variant: Variant = "open") -> Anatomy
         left=_draw_side(rng),
         right=_draw_side(rng),
     )
-    return with_variant(anatomy, variant)
+    return with_variant(_draw_cavities(rng, anatomy), variant)
+
+
+def _draw_cavities(rng: np.random.Generator, anatomy: Anatomy) -> Anatomy:
+    """Add what not every patient has: a spur, a tilted head, a mouth with air or open."""
+    spur = (1.0 if rng.integers(2) else -1.0) * rng.uniform(1.5, 3.5)
+    has_spur, has_tilt, has_mouth, is_open = rng.random(4) < (0.35, 0.3, 0.5, 0.25)
+    tilt = rng.uniform(-14.0, 14.0)
+    mouth, lips, isthmus = rng.uniform(2.0, 6.0), rng.uniform(3.0, 8.0), rng.uniform(3.0, 6.0)
+    has_mouth = has_mouth or is_open
+    return replace(
+        anatomy,
+        pitch_degrees=anatomy.pitch_degrees + (tilt if has_tilt else 0.0),
+        spur_mm=spur if has_spur else 0.0,
+        spur_y_mm=rng.uniform(-42.0, -20.0),
+        spur_z_mm=rng.uniform(3.0, 11.0),
+        ostium_mm=rng.uniform(1.6, 3.4),
+        ear_canal_mm=rng.uniform(5.5, 8.0),
+        mouth_mm=mouth if has_mouth else 0.0,
+        lips_mm=lips if is_open else 0.0,
+        isthmus_mm=isthmus if is_open else 0.0,
+        fillings=int(rng.integers(1, 6)) if rng.random() < 0.35 else 0,
+    )
 
 
 def with_variant(anatomy: Anatomy, variant: Variant) -> Anatomy:
@@ -167,6 +214,7 @@ def mirrored(anatomy: Anatomy) -> Anatomy:
         left=anatomy.right,
         right=anatomy.left,
         deviation_mm=-anatomy.deviation_mm,
+        spur_mm=-anatomy.spur_mm,
         yaw_degrees=-anatomy.yaw_degrees,
         roll_degrees=-anatomy.roll_degrees,
         shift_mm=(-x, y, z),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -22,6 +23,8 @@ from stages.phantom.shapes import (
 )
 
 _SCALP_MM = 6.0
+
+Bounds = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
 _FLOOR = PchipInterpolator(
     (-90.0, -60.0, 2.0, 12.0, 24.0, 40.0, 66.0, 90.0, 106.0, 130.0),
@@ -76,7 +79,10 @@ def bone_parts(
     anatomy: Anatomy,
 ) -> list[
     tuple[
-        str, Distance, tuple[tuple[float, float], tuple[float, float], tuple[float, float]], float
+        str,
+        Distance,
+        Bounds,
+        float,
     ]
 ]:
     """Return name, distance, bounding box and depth of the marrow of each bone; 0: no marrow."""
@@ -155,6 +161,22 @@ def _teeth(curve: tuple[tuple[float, float], ...], low_mm: float, high_mm: float
         return smooth_union(np.maximum(row, row + 0.45 * gaps - 0.8), row + 1.4, 1.0)
 
     return crowns
+
+
+def fillings(anatomy: Anatomy) -> list[tuple[str, Distance, Bounds]]:
+    """Return name, distance and bounding box of each piece of dental metal."""
+    rng = np.random.default_rng([anatomy.texture_seed, 3])
+    found: list[tuple[str, Distance, Bounds]] = []
+    for index in range(anatomy.fillings):
+        upper, side, place = rng.random() < 0.5, rng.choice((-1.0, 1.0)), rng.uniform(0.5, 0.95)
+        arch, z = (_UPPER_ARCH, -19.0) if upper else (_LOWER_ARCH, -30.5)
+        x = side * float(np.interp(place, np.linspace(0, 1, 4), [p[0] for p in arch]))
+        y = float(np.interp(place, np.linspace(0, 1, 4), [p[1] for p in arch]))
+        a, b, c = (float(r) for r in rng.uniform((1.6, 1.6, 1.2), (3.2, 3.2, 3.0)))
+        piece = partial(ellipsoid, centre_mm=(x, y, z), radii_mm=(a, b, c))
+        bounds = ((x - 4.0, x + 4.0), (y - 4.0, y + 4.0), (z - 4.0, z + 4.0))
+        found.append((f"filling {index + 1}", piece, bounds))
+    return found
 
 
 def _mandible(x: Numbers, y: Numbers, z: Numbers) -> Numbers:

@@ -10,7 +10,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int16
@@ -19,8 +19,9 @@ from scipy import fft, ndimage
 from pipeline.core.geometry import VoxelGrid
 from pipeline.core.units import PADDING_HU
 from stages.phantom.coverage import cover
+from stages.phantom.metal import streaks
 from stages.phantom.textures import RandomField, draw_field
-from stages.phantom.tissues import Material, Patient, Tissue
+from stages.phantom.tissues import METAL, Material, Patient, Tissue
 
 SLAB = 8
 """Slices painted at a time: two blocks of the coverage search."""
@@ -44,12 +45,18 @@ class Optics:
         Standard deviation of the noise.
     seed
         Seed of the noise.
+    profile
+        Slice-sensitivity profile; its full width at half maximum is the thickness.
+    sharpness
+        Gain of the kernel at edges, relative to a soft one; noise becomes finer with it.
     """
 
     thickness_mm: float
     blur_mm: float
     noise_hu: float
     seed: int
+    profile: str = "box"
+    sharpness: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,84 @@ def scan(
     inside = reconstruction_circle(grid)
     for start in range(0, grid.shape[0], SLAB):
         stop = min(start + SLAB, grid.shape[0])
-        hu = paint(patient.tissues, textures, grid, start, stop, thickness_mm=optics.thickness_mm)
-        hu = blur(hu, grid, optics.blur_mm)
+        hu = _through_profile(patient.tissues, textures, grid, start, stop, optics)
+        hu += _metal_streaks(patient.tissues, hu, grid, start, stop, optics)
+        hu = sharpen(blur(hu, grid, optics.blur_mm), grid, optics.sharpness)
         for k in range(start, stop):
             hu[k - start] += noise(
-                grid, optics.noise_hu, np.random.default_rng([optics.seed, 2, k])
+                grid,
+                optics.noise_hu,
+                np.random.default_rng([optics.seed, 2, k]),
+                sharpness=optics.sharpness,
             )
         hu[:, ~inside] = PADDING_HU
         yield np.clip(np.rint(hu), *_HU_LIMITS).astype(np.int16)
+
+
+def profile_parts(profile: str, width_mm: float) -> list[tuple[float, float, float]]:
+    """Return a profile as a sum of boxes: weight, offset and width of each, mm.
+
+    A triangle is a box averaged over its own width; the Gaussian is weighted at five places.
+
+    Raises
+    ------
+    ValueError
+        If there is no such profile.
+    """
+    if profile == "box":
+        return [(1.0, 0.0, width_mm)]
+    if profile == "triangle":
+        return [(0.2, ((j + 0.5) / 5 - 0.5) * width_mm, width_mm) for j in range(5)]
+    if profile == "gaussian":
+        step = 0.5 * width_mm
+        offsets = [step * j for j in (-2, -1, 0, 1, 2)]
+        # The boxes have a variance of their own, which the weights leave to them.
+        variance = (width_mm / _FWHM_PER_SIGMA) ** 2 - step**2 / 12
+        weights = np.exp(-0.5 * np.array(offsets) ** 2 / variance)
+        return [(float(w), o, step) for w, o in zip(weights / weights.sum(), offsets, strict=True)]
+    raise ValueError(f"No slice profile is called {profile!r}.")
+
+
+def _through_profile(
+    tissues: Sequence[Tissue],
+    textures: Textures,
+    grid: VoxelGrid,
+    start: int,
+    stop: int,
+    optics: Optics,
+) -> Float[np.ndarray, "slice y x"]:
+    total: Float[np.ndarray, "slice y x"] = np.zeros(
+        (stop - start, *grid.shape[1:]), dtype=np.float32
+    )
+    x, y, z = grid.origin_mm
+    for weight, offset_mm, width_mm in profile_parts(optics.profile, optics.thickness_mm):
+        moved = replace(grid, origin_mm=(x, y, z + offset_mm))
+        part = paint(tissues, textures, moved, start, stop, thickness_mm=width_mm)
+        total += np.float32(weight) * part
+    return total
+
+
+def _metal_streaks(
+    tissues: Sequence[Tissue],
+    hu: Float[np.ndarray, "slice y x"],
+    grid: VoxelGrid,
+    start: int,
+    stop: int,
+    optics: Optics,
+) -> Float[np.ndarray, "slice y x"]:
+    z, y, x = grid_axes(grid)
+    metal: Float[np.ndarray, "slice y x"] = np.zeros_like(hu)
+    for tissue in tissues:
+        if tissue.material == METAL:
+            axes, width = (z[start:stop], y, x), optics.thickness_mm
+            covered = cover(tissue.distance, axes, tissue.bounds_mm, thickness_mm=width)
+            if covered is not None:
+                metal[covered[0]] = np.maximum(metal[covered[0]], covered[1])
+    added: Float[np.ndarray, "slice y x"] = np.zeros_like(hu)
+    for k in np.flatnonzero(metal.any(axis=(1, 2))):
+        rng = np.random.default_rng([optics.seed, 4, start + int(k)])
+        added[k] = streaks(hu[k], metal[k], grid.spacing_mm[1], rng)
+    return added
 
 
 def paint(
@@ -156,10 +233,20 @@ def blur(
     return hu
 
 
+def sharpen(
+    hu: Float[np.ndarray, "slice y x"], grid: VoxelGrid, gain: float
+) -> Float[np.ndarray, "slice y x"]:
+    """Raise edges in-plane as sharp kernels do, overshoot included; the mean is kept."""
+    if gain == 0:
+        return hu
+    sharp: Float[np.ndarray, "slice y x"] = hu + np.float32(gain) * (hu - blur(hu, grid, 2.0))
+    return sharp
+
+
 def noise(
-    grid: VoxelGrid, deviation_hu: float, rng: np.random.Generator
+    grid: VoxelGrid, deviation_hu: float, rng: np.random.Generator, *, sharpness: float = 0.0
 ) -> Float[np.ndarray, "y x"]:
-    """Return one slice of noise with the texture of a soft kernel.
+    """Return one slice of noise with the texture of a soft kernel, finer if it is sharper.
 
     Notes
     -----
@@ -170,7 +257,9 @@ def noise(
         return np.zeros(grid.shape[1:], dtype=np.float32)
     shape, (_, dy, dx) = grid.shape[1:], grid.spacing_mm
     frequency = np.hypot(fft.fftfreq(shape[0], dy)[:, None], fft.rfftfreq(shape[1], dx)[None])
-    amplitude = np.sqrt(frequency + 0.15) * np.exp(-((frequency / 0.50) ** 2))
+    amplitude = np.sqrt(frequency + 0.15) * np.exp(
+        -((frequency / (0.50 * (1.0 + 0.5 * sharpness))) ** 2)
+    )
     white = fft.rfft2(rng.standard_normal(shape, dtype=np.float32))
     coloured = fft.irfft2(white * amplitude.astype(np.float32), s=shape)
     # Parseval: the mean power of the filter over all frequencies is the variance it leaves.

@@ -51,6 +51,16 @@ class ScanSettings(_PatientSettings):
         description="In-plane point spread, full width at half maximum, mm; 0.8 to 1.0 is a soft "
         "to standard kernel.",
     )
+    slice_profile: Literal["box", "triangle", "gaussian"] = Field(
+        "box",
+        description="Slice-sensitivity profile; its full width at half maximum is the thickness.",
+    )
+    sharpness: float = Field(
+        0.0,
+        ge=0,
+        le=3,
+        description="Gain of the kernel at edges: 0 soft, 0.5 standard, 1 to 2 bone kernels.",
+    )
     noise_hu: float = Field(
         14.0,
         ge=0,

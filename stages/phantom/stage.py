@@ -130,7 +130,14 @@ def run_truth(output: Path, settings: TruthSettings, *, overwrite: bool = False)
 def _slices(
     settings: ScanSettings, patient: Patient, grid: VoxelGrid
 ) -> Iterator[Int16[np.ndarray, "y x"]]:
-    optics = Optics(_thickness_mm(settings), settings.blur_mm, settings.noise_hu, settings.seed)
+    optics = Optics(
+        _thickness_mm(settings),
+        settings.blur_mm,
+        settings.noise_hu,
+        settings.seed,
+        settings.slice_profile,
+        settings.sharpness,
+    )
     with Progress("scan the phantom", grid.shape[0], "slices") as progress:
         for slab in scan(patient, grid, optics):
             yield from slab

@@ -24,8 +24,10 @@ from stages.phantom.bones import (
     bone_parts,
     brain,
     cranium,
+    fillings,
     spinal_canal,
 )
+from stages.phantom.cavities import build_cavities
 from stages.phantom.frame import Frame, head_frame
 from stages.phantom.head import Head, build_head
 from stages.phantom.shapes import (
@@ -104,6 +106,7 @@ DIPLOE = Material(650.0, 60.0, 110.0)
 THIN_BONE = Material(520.0, 60.0, 80.0)
 CONCHA = Material(260.0, 60.0, 60.0)
 FLUID = Material(12.0, 2.0)
+METAL = Material(8000.0)
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,7 @@ def _bones(anatomy: Anatomy) -> list[Tissue]:
         if marrow_mm > 0:
             inner = partial(_inset, distance, marrow_mm)
             found.append(Tissue(f"{name} marrow", Material(400.0, 60.0, 110.0), inner, bounds))
+    found += [Tissue(name, METAL, piece, box_mm) for name, piece, box_mm in fillings(anatomy)]
     found.append(
         Tissue("canal", FLUID, spinal_canal, ((-14.0, 14.0), (40.0, 76.0), (-200.0, 30.0)))
     )
@@ -269,7 +273,7 @@ _SINUSES = (
     ("middle ethmoid", (9.5, -32.0, 40.0), (4.8, 6.5, 7.5)),
     ("posterior ethmoid", (10.0, -17.0, 39.0), (5.2, 7.0, 7.5)),
 )
-"""Paired air cells at |x|; closed, since their ostia come later."""
+"""Paired air cells at |x|; `cavities.OSTIA` opens them into the nose."""
 
 
 def _sinuses(airway: Airway) -> list[Tissue]:
@@ -347,6 +351,7 @@ def _nose(airway: Airway) -> list[Tissue]:
     return [
         Tissue("nasal bones", CORTICAL, nasal_bones, nasal),
         Tissue("mucosa", MUCOSA, lining, limits),
+        *(Tissue(c.name, AIR, c.distance, c.bounds_mm) for c in build_cavities(airway)),
         Tissue("septum plate", THIN_BONE, septum_plate, nasal),
         Tissue("inferior conchae", CONCHA, partial(concha, inferior_turbinates, 2.8), nasal),
         Tissue("middle conchae", CONCHA, partial(concha, middle_turbinates, 1.6), nasal),

@@ -1,10 +1,12 @@
 """The simulated scanner conserves what it averages and is reproducible."""
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pipeline.core.geometry import VoxelGrid
 from stages.phantom.coverage import cover
+from stages.phantom.metal import streaks
 from stages.phantom.scanner import (
     Optics,
     blur,
@@ -12,8 +14,10 @@ from stages.phantom.scanner import (
     grid_axes,
     noise,
     paint,
+    profile_parts,
     reconstruction_circle,
     scan,
+    sharpen,
 )
 from stages.phantom.shapes import ellipsoid
 from stages.phantom.textures import draw_field
@@ -174,3 +178,53 @@ def test_the_brain_has_its_mean_value(make_patient):
     assert deep.sum() > 50
     # Slow variation of 4 HU over 9 mm leaves about 1 HU in the mean over the slab.
     assert_allclose(hu[deep].mean(), found.material.hu, atol=4.0)
+
+
+@pytest.mark.parametrize("profile", ["box", "triangle", "gaussian"])
+def test_a_profile_has_its_width_at_half_maximum_and_weight_one(profile):
+    z = np.linspace(-15, 15, 60001)
+    shape = sum(
+        weight / width * (np.abs(z - offset) < width / 2)
+        for weight, offset, width in profile_parts(profile, 4.0)
+    )
+    assert np.trapezoid(shape, z) == pytest.approx(1.0, abs=1e-3)
+    assert np.trapezoid(shape * z, z) == pytest.approx(0.0, abs=1e-3)
+    # Variances of the profiles of this width at half maximum: box, box on box, Gaussian.
+    variance = {"box": 1 / 12, "triangle": 1 / 6, "gaussian": 1 / (8 * np.log(2))}[profile] * 16
+    assert np.trapezoid(shape * z**2, z) == pytest.approx(variance, rel=0.05)
+
+
+def test_sharpening_keeps_the_mean_and_overshoots_at_edges():
+    grid = VoxelGrid((1, 64, 64), (1.0, 0.5, 0.5), (0.0, 0.0, 0.0))
+    hu = np.full((1, 64, 64), -1000.0, dtype=np.float32)
+    hu[:, 16:48, 16:48] = 40.0
+    sharp = sharpen(hu, grid, 0.8)
+    assert sharp.mean() == pytest.approx(hu.mean(), abs=0.5)
+    assert sharp.max() > 90
+    assert np.array_equal(sharpen(hu, grid, 0.0), hu)
+
+
+def phantom_slice(*metal_at):
+    y, x = np.mgrid[-1:1:256j, -1:1:256j]
+    hu = np.where(x**2 + y**2 < 0.7, 40.0, -1000.0)
+    metal = np.zeros_like(hu)
+    for cx, cy in metal_at:
+        metal[(x - cx) ** 2 + (y - cy) ** 2 < 0.03**2] = 1.0
+    return np.where(metal > 0, 8000.0, hu), metal, x, y
+
+
+def test_without_metal_there_are_no_streaks():
+    hu, metal, _, _ = phantom_slice()
+    assert np.array_equal(streaks(hu, metal, 0.8, np.random.default_rng(1)), np.zeros_like(hu))
+
+
+def test_between_two_fillings_lies_a_dark_band():
+    hu, metal, x, y = phantom_slice((-0.3, 0.0), (0.3, 0.0))
+    added = streaks(hu, metal, 0.8, np.random.default_rng(1))
+    between = (np.abs(x) < 0.2) & (np.abs(y) < 0.02)
+    away = (np.abs(x) < 0.2) & (np.abs(np.abs(y) - 0.5) < 0.1)
+    assert added[between].mean() < -50
+    assert abs(added[away].mean()) < 0.3 * abs(added[between].mean())
+    assert not added[metal > 0].any()
+    again = streaks(hu, metal, 0.8, np.random.default_rng(1))
+    assert np.array_equal(added, again)
