@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pipeline.core.errors import UsageError
 from stages.airway.settings import AirwaySettings
 from stages.comparison.settings import ComparisonSettings
+from stages.dicom_export.settings import DicomExportSettings
 from stages.flow.settings import FlowSettings
 from stages.ingest.settings import IngestSettings
 from stages.report.settings import ReportSettings
@@ -89,6 +91,12 @@ class WorkflowConfig(_Strict):
     """A nose at 250 ml/s is filled in 140 ms; a quarter of that lets the jets settle."""
     comparison: ComparisonSettings = ComparisonSettings()
     report: ReportSettings = ReportSettings()
+    dicom_export: DicomExportSettings = DicomExportSettings()
+    join_study: bool = Field(
+        default=False,
+        description="Whether 'ct2flow enhance' writes its series into the patient's study: same "
+        "patient, study and frame of reference. The output then names the patient.",
+    )
 
 
 def complete(changes: Mapping[str, Any]) -> WorkflowConfig:
@@ -172,9 +180,9 @@ def flags(settings: BaseModel | Mapping[str, Any], leave_out: Sequence[str] = ()
         if isinstance(value, bool):
             parts.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list):
-            parts += [f"--{flag} {item}" for item in value]
+            parts += [f"--{flag} {shlex.quote(str(item))}" for item in value]
         else:
-            parts.append(f"--{flag} {value}")
+            parts.append(f"--{flag} {shlex.quote(str(value))}")
     return " ".join(parts)
 
 

@@ -32,7 +32,7 @@ def dicom_export(
     output
         Folder to write, one file per slice.
     like
-        Folder or file of the original DICOM series: the new one joins its patient, study and
+        Folder, zip, DICOMDIR or file of the original DICOM series: the new one joins its patient, study and
         frame of reference, so the output then names the patient. Without it nobody is named.
     uncertainty
         Standard deviation of the volume, HU, on its grid; a second series, steps of 0.01 HU.

@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from pipeline.core.errors import InputError
 from pipeline.core.geometry import Triple
+from pipeline.core.scan_files import UNREADABLE, Entry, open_entries
 
 INHERITED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge"),
@@ -35,17 +36,8 @@ EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "SoftwareVersions")
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
 _READ = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImageType", *_PLACE)
 _CT = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
-_NOT_DICOM = (
-    BytesLengthException,
-    InvalidDicomError,
-    AttributeError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-)
+_NOT_DICOM = (*UNREADABLE, BytesLengthException, InvalidDicomError)
+MAX_UNPACKED_GIB = 8.0
 
 
 @dataclass(frozen=True)
@@ -88,15 +80,17 @@ class Original:
 
 
 def read_original(like: Path) -> Original:
-    """Return the series of most CT images in a folder, or the one image of a file.
+    """Return the series of most CT images in a folder, zip or DICOMDIR, or one file's image.
 
     Raises
     ------
     InputError
         If there is no CT image.
     """
-    files = [like] if like.is_file() else sorted(p for p in like.rglob("*") if p.is_file())
-    found = [header for header in map(_read_ct, files) if header is not None]
+    if not like.exists():
+        raise InputError(f"--like: {like.name} does not exist; give the original DICOM series.")
+    with open_entries(like, max_unpacked_gib=MAX_UNPACKED_GIB) as files:
+        found = [header for header in map(_read_ct, files) if header is not None]
     if not found:
         raise InputError(
             f"--like: no CT image among {len(files)} files; give the original DICOM series.",
@@ -108,12 +102,12 @@ def read_original(like: Path) -> Original:
     return Original(own[0], tuple(_source_image(header) for header in own))
 
 
-def _read_ct(path: Path) -> Dataset | None:
+def _read_ct(entry: Entry) -> Dataset | None:
     tags = [*_READ, *INHERITED, *EQUIPMENT]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), entry.open() as file:
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
             usable = header.get("SOPClassUID") in _CT and bool(header.get("SOPInstanceUID"))
             localizer = "LOCALIZER" in (header.get("ImageType") or [])
     except _NOT_DICOM:

@@ -1,6 +1,7 @@
 """A coarse scan comes back as thin slices, as NIfTI and as DICOM that an independent reader reads."""
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 
@@ -48,3 +49,17 @@ def test_the_dicom_series_holds_the_same_volume(enhanced):
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), fine.values)
     np.testing.assert_allclose(image.GetSpacing()[::-1], fine.grid.spacing_mm, rtol=1e-5)
     np.testing.assert_allclose(image.GetOrigin(), fine.grid.origin_mm, atol=1e-3)
+
+
+def test_the_series_joins_the_study_it_was_made_from_if_asked(tmp_path):
+    scan = tmp_path / "scan"
+    command = ["phantom", "dicom", "--seed", "4", "--output", str(scan), *SCAN]
+    assert exit_code(command) == 0
+    out = tmp_path / "out"
+    assert exit_code(["enhance", str(scan), "--output", str(out), "--set", "join_study=true"]) == 0
+    one = pydicom.dcmread(next(scan.glob("*.dcm")))
+    two = pydicom.dcmread(next((out / "dicom").glob("*.dcm")))
+    for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert two[keyword].value == one[keyword].value
+    assert two.SeriesInstanceUID != one.SeriesInstanceUID
+    assert two.SourceImageSequence

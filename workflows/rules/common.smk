@@ -52,6 +52,11 @@ def scan(wildcards):
     return SETTINGS.cases[wildcards.case].input
 
 
+def original(wildcards):
+    """Return the scan whose patient and study the restored series joins, if it shall."""
+    return [scan(wildcards)] if SETTINGS.join_study else []
+
+
 def fingerprint(wildcards):
     return SETTINGS.cases[wildcards.case].fingerprint
 

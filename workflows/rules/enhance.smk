@@ -21,7 +21,8 @@ rule enhance:
 
 rule dicom_export:
     input:
-        "results/enhanced/{case}/restored.nii.gz",
+        volume="results/enhanced/{case}/restored.nii.gz",
+        original=original,
     output:
         directory("results/enhanced/{case}/dicom"),
     log:
@@ -32,6 +33,10 @@ rule dicom_export:
     resources:
         mem_mb=4000,
     params:
+        like=lambda wildcards, input: (
+            f"--like {input.original}" if input.original else ""
+        ),
+        flags=flags(SETTINGS.dicom_export),
         code=code_digest("dicom_export"),
     shell:
-        "ct2flow dicom-export {input:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"
+        "ct2flow dicom-export {input.volume:q} --output {output:q} --overwrite {params.like} {params.flags} 2>&1 | tee {log:q}"
