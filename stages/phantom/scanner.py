@@ -227,6 +227,8 @@ def blur(
     hu: Float[np.ndarray, "slice y x"], grid: VoxelGrid, fwhm_mm: float
 ) -> Float[np.ndarray, "slice y x"]:
     """Apply the in-plane point spread; the mean is kept."""
+    if fwhm_mm == 0:
+        return hu
     for axis in (1, 2):
         sigma = fwhm_mm / _FWHM_PER_SIGMA / grid.spacing_mm[axis]
         hu = ndimage.gaussian_filter1d(hu, sigma, axis=axis, mode="nearest", truncate=4.0)

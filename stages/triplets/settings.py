@@ -48,3 +48,17 @@ class TripletsSettings(BaseModel):
                 f"not {self.profile!r}"
             )
         return self
+
+
+class ProfileFitSettings(BaseModel):
+    """Choose how a slice profile is estimated from two series of one scan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    thickness_mm: float | None = Field(
+        default=None,
+        gt=0,
+        le=50,
+        description="Nominal width of the thick slices, mm; without it the slice thickness of "
+        "the thick series' record, else its spacing.",
+    )

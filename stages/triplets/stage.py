@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.core.artefacts import publish, read_json, read_sidecar, write_json
-from pipeline.core.errors import InputError
+from pipeline.core.artefacts import check_writable, publish, read_json, read_sidecar, write_json
+from pipeline.core.errors import InputError, UsageError
 from pipeline.core.volume import Volume, read_volume, write_volume
 from stages.triplets.degradation import (
     SlicePlan,
@@ -20,7 +20,15 @@ from stages.triplets.degradation import (
     thick_grid,
     thin_grid,
 )
-from stages.triplets.settings import PROFILES, TripletsSettings
+from stages.triplets.profile_fit import (
+    ProfileFit,
+    accumulate,
+    fit_profile,
+    place_supports,
+    resample_taps,
+    width_at_half_maximum,
+)
+from stages.triplets.settings import PROFILES, ProfileFitSettings, TripletsSettings
 
 _LOG = logging.getLogger("ct2flow.triplets")
 TRIPLETS_FORMAT = 1
@@ -110,7 +118,7 @@ def read_taps(settings: TripletsSettings, spacing_mm: float) -> Float[np.ndarray
     Raises
     ------
     InputError
-        If the file is unusable or was fitted at another slice spacing.
+        If the file is unusable or its profile narrower than one slice.
     """
     if settings.profile in PROFILES:
         return profile_taps(settings.profile, settings.factor)
@@ -130,15 +138,93 @@ def read_taps(settings: TripletsSettings, spacing_mm: float) -> Float[np.ndarray
             'of weights that sum to 1], "spacing_mm": distance of the taps}.',
             path=path,
         )
+    taps = taps / taps.sum()
     if abs(fitted_mm - spacing_mm) > SAME_SPACING * spacing_mm:
+        taps = resample_taps(taps, spacing_mm / fitted_mm)
+    if len(taps) == 1:
         raise InputError(
-            f"{path.name}: was fitted at {fitted_mm:g} mm, but the slices lie {spacing_mm:g} mm "
-            "apart; fit the profile on slices of this spacing.",
-            found_mm=fitted_mm,
-            needed_mm=spacing_mm,
+            f"{path.name}: its profile is narrower than one slice of {spacing_mm:g} mm; give a "
+            "scan of thinner slices.",
+            spacing_mm=spacing_mm,
         )
-    normalised: Float[np.ndarray, " tap"] = taps / taps.sum()
-    return normalised
+    fitted: Float[np.ndarray, " tap"] = taps
+    return fitted
+
+
+def run_fit_profile(
+    thin: Path,
+    thick: Path,
+    output: Path,
+    settings: ProfileFitSettings,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Fit a slice profile and write its JSON file.
+
+    Parameters
+    ----------
+    thin, thick
+        Volumes in HU of one scan.
+    output
+        File to write, .json.
+    settings
+        Nominal width of the thick slices.
+    overwrite
+        Replace an existing output.
+
+    Raises
+    ------
+    UsageError
+        If the output is no .json name or exists.
+    InputError
+        If the volumes are no pair.
+    """
+    if output.suffix != ".json":
+        raise UsageError(f"{output.name}: the output must end in .json; rename it.")
+    check_writable(output, overwrite=overwrite)
+    first, second = read_volume(thin), read_volume(thick)
+    width_mm = settings.thickness_mm or _thickness_mm(thick, second.grid.spacing_mm[0])
+    spacing_mm = first.grid.spacing_mm[0]
+    supports = place_supports(first.grid, second.grid, width_mm)
+    fit = fit_profile(accumulate(first.values, second.values, supports), width_mm / spacing_mm)
+    record = describe_fit(fit, spacing_mm, width_mm)
+    with publish(
+        output,
+        kind="slice-profile",
+        stage="triplets",
+        settings=settings,
+        inputs=[thin, thick],
+        overwrite=overwrite,
+    ) as pending:
+        write_json(pending.path, record)
+        pending.properties |= {k: v for k, v in record.items() if k not in ("format", "taps")}
+    errors = ", ".join(f"{name} {rms:.1f}" for name, rms in fit.rms_hu.items())
+    _LOG.info("error on held-out thick slices, HU RMS: %s", errors)
+
+
+def describe_fit(fit: ProfileFit, spacing_mm: float, width_mm: float) -> dict[str, Any]:
+    """Return the content of a fitted profile's file; lengths in mm."""
+    offsets = np.arange(len(fit.taps)) - len(fit.taps) // 2
+    return {
+        "format": FITTED_FORMAT,
+        "taps": [float(w) for w in fit.taps],
+        "spacing_mm": spacing_mm,
+        "standard_errors": [round(float(e), 6) for e in fit.standard_errors],
+        "nominal_width_mm": width_mm,
+        "fwhm_mm": round(width_at_half_maximum(fit.taps) * spacing_mm, 4),
+        "centre_offset_mm": round(float(fit.taps @ offsets) * spacing_mm, 4),
+        "held_out_rms_hu": {name: round(rms, 3) for name, rms in fit.rms_hu.items()},
+        "explained": round(fit.explained, 6),
+        "smoothing": fit.smoothing,
+        "thick_slices": fit.thick_slices,
+    }
+
+
+def _thickness_mm(path: Path, spacing_mm: float) -> float:
+    """Return the recorded slice thickness of a volume, else its spacing."""
+    facts = read_sidecar(path).get("properties", {})
+    found = facts.get("slice_thickness_mm", facts.get("thickness_mm"))
+    return float(found) if isinstance(found, (int, float)) and found > 0 else spacing_mm
 
 
 def _warnings(source: Path) -> list[str]:

@@ -127,6 +127,11 @@ def test_blur_keeps_the_mean_and_spreads_a_point_to_its_width():
     assert_allclose(spread[50, 53] / spread[50, 50], 0.5, rtol=2e-2)
 
 
+def test_no_blur_leaves_the_slices_alone():
+    hu = np.random.default_rng(1).normal(size=(2, 9, 9)).astype(np.float32)
+    assert_array_equal(blur(hu, VoxelGrid((2, 9, 9), (1.0, 0.5, 0.5), (0.0, 0.0, 0.0)), 0.0), hu)
+
+
 def test_noise_has_the_set_deviation_and_a_soft_texture():
     grid = VoxelGrid((1, 256, 256), (1.0, 0.45, 0.45))
     slices = np.stack([noise(grid, 14.0, np.random.default_rng(k)) for k in range(8)])

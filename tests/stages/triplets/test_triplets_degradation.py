@@ -245,7 +245,7 @@ def test_fitted_taps_are_used(tmp_path):
         ({"taps": [1, 1, 1]}, "sum to 1"),
         ({"taps": "wide"}, "no fitted profile"),
         ({"format": 2}, "no fitted profile"),
-        ({"spacing_mm": 1.0}, "fitted at 1 mm, but the slices lie 1.25 mm apart"),
+        ({"spacing_mm": 0.1}, "narrower than one slice of 1.25 mm"),
         ({"spacing_mm": None}, "no fitted profile"),
     ],
 )
