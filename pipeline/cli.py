@@ -32,6 +32,9 @@ app.command(
 )
 app.command("stages.phantom.cli:app", name="phantom", help="Make a head with a known airway.")
 app.command("stages.ingest.cli:app", name="ingest", help="Read a CT series into a volume in HU.")
+app.command(
+    "stages.deidentify.cli:app", name="deidentify", help="Copy CT images without identity."
+)
 app.command("stages.triplets.cli:app", name="triplets", help="Simulate thick slices.")
 app.command("stages.super_resolution.cli:train_app", name="train", help="Train a network.")
 app.command("stages.super_resolution.cli:restore_app", name="restore", help="Restore thin slices.")
@@ -85,13 +88,20 @@ def exit_code(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        return _fail(3, f"{error.filename or 'file'}: {error.strerror}; check the path and disc.")
+        return _fail(
+            3, f"{_base_name(error.filename)}: {error.strerror}; check the path and disc."
+        )
     return 0
 
 
 def dispatch(arguments: Sequence[str]) -> None:
     """Parse the arguments and run their command; failures are raised."""
     app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_none")
+
+
+def _base_name(filename: object) -> str:
+    """Return the last part of a path: folders may be named after patients."""
+    return Path(str(filename)).name if filename else "file"
 
 
 def _fail(code: int, sentence: str) -> int:

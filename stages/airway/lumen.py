@@ -56,6 +56,12 @@ CORE = 2.0
 NECK = 0.5
 """Ostia are 1 to 3 mm wide, sinuses and cells 4 to 30 mm; a recess narrows gently if at all."""
 
+SLOT_MM = 2.0
+"""Half width below which a dead end is a meatus beside a turbinate: sinuses and cells are wider."""
+
+EDGE_MM = 1.2
+"""Corners of a sinus that its largest balls leave out by this much are still its own."""
+
 NECK_REACH_MM = 8.0
 """How far around a dead end the way to a passage is followed."""
 
@@ -208,7 +214,7 @@ def _without_neck(
     room_mm: Float[np.ndarray, "z y x"],
     spacing_mm: float,
 ) -> Bool[np.ndarray, "z y x"]:
-    """Return the dead ends that are recesses: small, or as wide at their mouth as inside.
+    """Return the dead ends that are recesses: small, thin, or as wide at their mouth as inside.
 
     A sinus or cell is a chamber behind a neck (its ostium): from its widest place no way leads to a passage
     that keeps `NECK` of its width.
@@ -221,9 +227,29 @@ def _without_neck(
         box = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in where)
         small = float(part.sum()) * spacing_mm**3 < SMALL_MM3
         widest = float(room_mm[where][part].max())
-        if small or _is_reached(labels[box] == label, passages[box], room_mm[box], NECK * widest):
+        whole = labels[box] == label
+        if small or _is_reached(whole, passages[box], room_mm[box], NECK * widest):
             recesses[where] |= part
+        else:
+            recesses[box] |= _slots(whole, room_mm[box], spacing_mm)
     return recesses
+
+
+def _slots(
+    chamber: Bool[np.ndarray, "z y x"], room_mm: Float[np.ndarray, "z y x"], spacing_mm: float
+) -> Bool[np.ndarray, "z y x"]:
+    """Return the thin parts of a chamber that are too large for an ostium: meatus beside turbinates.
+
+    A sinus whose ostium opens into a meatus takes nothing of the meatus with it when it is cut.
+    """
+    wide = chamber & (room_mm >= SLOT_MM)
+    if not wide.any():
+        return chamber
+    labels, count = ndimage.label(chamber & (distance_mm(~wide, spacing_mm) > SLOT_MM + EDGE_MM))
+    volumes = np.bincount(labels.ravel(), minlength=count + 1) * spacing_mm**3
+    volumes[0] = 0.0
+    slots: Bool[np.ndarray, "z y x"] = np.isin(labels, np.flatnonzero(volumes >= SMALL_MM3))
+    return slots
 
 
 def _is_reached(

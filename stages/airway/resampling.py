@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 -- its own documentation calls it so
 from jaxtyping import Bool, Float, Shaped
@@ -30,11 +28,15 @@ def intersect(box: Box, other: Box) -> Box:
 
 
 def upright_grid(box: Box, spacing_mm: float) -> VoxelGrid:
-    """Return an isotropic grid along the patient axes whose first voxel is the box's corner."""
-    lengths = np.subtract(box[1], box[0])
-    counts = [max(math.floor(n / spacing_mm + 1e-6) + 1, 1) for n in lengths]
-    shape = (counts[2], counts[1], counts[0])
-    return VoxelGrid(shape, (spacing_mm, spacing_mm, spacing_mm), box[0])
+    """Return an isotropic grid along the patient axes that fills a box.
+
+    Its voxels lie at multiples of the spacing, whatever the box: two images of one patient are
+    then looked at in the same places, however they were cropped.
+    """
+    first = np.ceil(np.divide(box[0], spacing_mm) - 1e-6)
+    counts = np.maximum(np.floor(np.divide(box[1], spacing_mm) + 1e-6) - first + 1, 1).astype(int)
+    shape = (int(counts[2]), int(counts[1]), int(counts[0]))
+    return VoxelGrid(shape, (spacing_mm, spacing_mm, spacing_mm), triple(first * spacing_mm))
 
 
 def resample(volume: Volume, grid: VoxelGrid) -> Float[np.ndarray, "z y x"]:

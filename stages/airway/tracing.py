@@ -198,10 +198,24 @@ def _closed_side(
     open_side = (sign * lateral < -SEPTUM_MM) & (behind < SEPTUM_LENGTH_MM)
     forbidden = open_side | (np.abs(lateral) > NOSE_HALF_WIDTH_MM)
     ends = image.air & ~image.outside & near(image.grid, mirrored, NOSTRIL_REACH_MM)
+    inner = image.air & ~image.outside & (behind < SEPTUM_LENGTH_MM)
+    passage = _joined_to(inner, _plug(image.grid, section))
+    if (ends & ~passage).any():
+        # The open passage reaches over the midline in places: no way may begin in it or use it.
+        forbidden = forbidden | passage
     route = _route_through_tissue(image, source, ends & ~forbidden, forbidden)
     place = mirrored if route is None else _middle(*route)
     reason = f"The {other} side is blocked: no air leads from its nostril to the pharynx."
     return {other: Obstacle(reason, place)}
+
+
+def _joined_to(
+    air: Bool[np.ndarray, "z y x"], seed: Bool[np.ndarray, "z y x"]
+) -> Bool[np.ndarray, "z y x"]:
+    labels, _ = ndimage.label(air)
+    found = np.unique(labels[seed])
+    joined: Bool[np.ndarray, "z y x"] = np.isin(labels, found[found > 0])
+    return joined
 
 
 def _head_coordinates(
@@ -224,7 +238,7 @@ def _route_through_tissue(
     image: Image,
     source: tuple[int, int, int],
     ends: Bool[np.ndarray, "z y x"],
-    forbidden: Bool[np.ndarray, "1 y x"],
+    forbidden: Bool[np.ndarray, "#z y x"],
 ) -> Crossing | None:
     """Return the points of the cheapest way, at half resolution, and which of them are tissue.
 

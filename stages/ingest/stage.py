@@ -13,6 +13,7 @@ from pydicom.dataset import FileDataset
 
 from pipeline.core.artefacts import check_writable, digest, publish
 from pipeline.core.errors import InputError, UsageError
+from pipeline.core.face import shows_face
 from pipeline.core.progress import Progress
 from pipeline.core.scan_files import Entry, open_entries
 from pipeline.core.units import PADDING_HU
@@ -37,6 +38,10 @@ from stages.ingest.settings import IngestSettings
 from stages.ingest.stacking import Stack, stack_slices
 
 _LOG = logging.getLogger("ct2flow.ingest")
+FACE = (
+    "the volume shows the face, by which a person can be recognised; before you share it, run "
+    "'ct2flow deidentify face'"
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ def read_scan(scan: Path, settings: IngestSettings) -> Reading:
         reading = _read_volume_file(scan, settings)
     else:
         reading = _read_dicom(scan, settings)
+    if shows_face(reading.volume):
+        reading.warnings.append(FACE)
     for warning in reading.warnings:
         _LOG.warning("%s", warning)
     return reading
