@@ -17,7 +17,12 @@ import pydicom
 from pydicom import config
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from pipeline.core.geometry import ORTHONORMAL_TOLERANCE, Triple
 from pipeline.core.scan_files import UNREADABLE, BoundedReader, Entry
@@ -47,6 +52,7 @@ LARGEST_SLICE = 16384
 _MAX_INFLATED = 2**30
 _TEXT_LENGTH = 64
 _DICM = b"DICM"
+_PIXELS = b"\xe0\x7f\x10\x00"
 _OLD_START = re.compile(rb"\x08\x00[\x00-\x2a]\x00", re.DOTALL)
 
 
@@ -68,6 +74,9 @@ class SliceHeader:
         Why this image cannot be a slice of a stack, or empty.
     frame
         Index of the frame in a multi-frame file; None in a file of one slice.
+    plain
+        Where the pixels lie, if they are plain 16-bit numbers: they need no second look at the
+        header then. None for every other encoding.
     """
 
     entry: Entry
@@ -90,6 +99,24 @@ class SliceHeader:
     burnt_in: bool
     trouble: str
     frame: int | None = None
+    plain: PlainPixels | None = None
+
+
+@dataclass(frozen=True)
+class PlainPixels:
+    """Say where uncompressed little-endian 16-bit pixels of one slice begin.
+
+    Parameters
+    ----------
+    offset, size
+        Bytes from the start of the file, and their number.
+    kept
+        The kept tags, among them the rescaling.
+    """
+
+    offset: int
+    size: int
+    kept: Dataset
 
 
 class NotDicomError(Exception):
@@ -106,9 +133,9 @@ def read_headers(entry: Entry) -> list[SliceHeader]:
     """
     try:
         with quiet_decoding():
-            dataset = read_dataset(entry, pixels=False)
+            dataset, plain = _read_kept(entry)
             if not frames.count_described(dataset):
-                return [summarise(entry, dataset)]
+                return [summarise(entry, dataset, plain=plain)]
             flat = frames.flat_frames(dataset)
             return [summarise(entry, one, of=dataset, frame=k) for k, one in enumerate(flat)]
     except DAMAGED as error:
@@ -128,18 +155,55 @@ def quiet_decoding() -> Iterator[None]:
         config.settings.reading_validation_mode, config.logger.disabled = mode, silent
 
 
-def read_dataset(entry: Entry, *, pixels: bool) -> FileDataset:
-    """Parse a file, only the kept tags unless the pixels are wanted."""
-    with entry.open() as file, quiet_decoding():
+def read_dataset(entry: Entry) -> FileDataset:
+    """Parse a file with its pixels.
+
+    Raises
+    ------
+    NotDicomError
+        If it is not DICOM.
+    """
+    with _opened(entry) as source, quiet_decoding():
+        return pydicom.dcmread(source, force=True)
+
+
+def _read_kept(entry: Entry) -> tuple[FileDataset, PlainPixels | None]:
+    with _opened(entry) as source, quiet_decoding():
+        tags = [*KEPT_TAGS]
+        dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags, force=True)
+        return dataset, _plain_pixels(source, dataset)
+
+
+@contextmanager
+def _opened(entry: Entry) -> Iterator[BoundedReader]:
+    with entry.open() as file:
         start = file.read(132)
         if start[128:] != _DICM and not _OLD_START.match(start):
             raise NotDicomError(entry.name)
         file.seek(0)
-        source = _inflated(file, entry.size)
-        if pixels:
-            return pydicom.dcmread(source, force=True)
-        tags = [*KEPT_TAGS]
-        return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags, force=True)
+        yield _inflated(file, entry.size)
+
+
+def _plain_pixels(source: BoundedReader, dataset: FileDataset) -> PlainPixels | None:
+    """Look at the element behind the header, where the parser stopped."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = "" if meta is None else str(meta.get("TransferSyntaxUID", ""))
+    explicit = syntax == ExplicitVRLittleEndian
+    if not explicit and syntax != ImplicitVRLittleEndian:
+        return None
+    at = source.tell()
+    head = source.read(12)
+    width = 12 if explicit else 8
+    is_word = head[4:6] in (b"OW", b"OB") if explicit else True
+    if head[:4] != _PIXELS or len(head) < width or not is_word:
+        return None
+    size = int.from_bytes(head[width - 4 : width], "little")
+    needed = 2 * (_integer(dataset, "Rows") or 0) * (_integer(dataset, "Columns") or 0)
+    facts = [_integer(dataset, name) or 1 for name in ("SamplesPerPixel", "NumberOfFrames")]
+    plain = _integer(dataset, "BitsAllocated") == 16 and facts == [1, 1] and needed > 0
+    if not plain or not needed <= size <= needed + 1:
+        return None
+    return PlainPixels(at + width, needed, dataset)
 
 
 def _inflated(file: BoundedReader, size: int) -> BoundedReader:
@@ -159,7 +223,12 @@ def _inflated(file: BoundedReader, size: int) -> BoundedReader:
 
 
 def summarise(
-    entry: Entry, dataset: Dataset, *, of: Dataset | None = None, frame: int | None = None
+    entry: Entry,
+    dataset: Dataset,
+    *,
+    of: Dataset | None = None,
+    frame: int | None = None,
+    plain: PlainPixels | None = None,
 ) -> SliceHeader:
     """Take the kept facts out of the data set of a slice, or of a frame of a multi-frame one.
 
@@ -201,6 +270,7 @@ def summarise(
             entry, dataset, dataset if of is None else of, spacing, position, orientation
         ),
         frame=frame,
+        plain=plain,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -12,7 +13,7 @@ from pydicom.pixels.utils import pixel_array
 from pipeline.core.errors import InputError
 from pipeline.core.units import PADDING_HU
 from stages.ingest import frames
-from stages.ingest.headers import DAMAGED, SliceHeader
+from stages.ingest.headers import DAMAGED, PlainPixels, SliceHeader
 
 _BELOW_TISSUE_HU = -900.0
 _SMALLEST, _LARGEST = -(2**30), 2**15 - 1
@@ -46,6 +47,29 @@ def decode(header: SliceHeader, dataset: Dataset) -> DecodedSlice:
     """
     stored = _stored_pixels(header, dataset)
     own = dataset if header.frame is None else frames.flat_frame(dataset, header.frame)
+    return _in_hu(header, own, stored)
+
+
+def decode_plain(header: SliceHeader, plain: PlainPixels) -> DecodedSlice:
+    """Return one slice in HU whose pixels are plain numbers in the file; see `decode`.
+
+    Raises
+    ------
+    InputError
+        If the file is cut short, or its rescaling is unusable.
+    """
+    with header.entry.open() as file:
+        file.seek(plain.offset)
+        data = file.read(plain.size)
+    if len(data) < plain.size:
+        _refuse_cut(header.entry.name, len(data), plain.size)
+    signed = int(plain.kept.get("PixelRepresentation", 0) or 0) == 1
+    stored = np.frombuffer(data, dtype="<i2" if signed else "<u2")
+    stored = stored.reshape(header.rows, header.columns)
+    return _in_hu(header, plain.kept, _without_overlay_bits(stored, plain.kept))
+
+
+def _in_hu(header: SliceHeader, own: Dataset, stored: Shaped[np.ndarray, "y x"]) -> DecodedSlice:
     padding = _padding_mask(own, stored)
     values = _rescaled(header.entry.name, stored, *rescaling(own))
     padded = 0
@@ -108,12 +132,7 @@ def _stored_pixels(header: SliceHeader, dataset: Dataset) -> Shaped[np.ndarray, 
     count = 1 if header.frame is None else frames.count_described(dataset)
     needed = count * header.rows * header.columns * int(dataset.BitsAllocated) // 8
     if not compressed and len(data) < needed:
-        raise InputError(
-            f"{name}: is cut short: {len(data)} bytes of pixels (needed: {needed}). Copy or "
-            "export the series again.",
-            found=len(data),
-            needed=needed,
-        )
+        _refuse_cut(name, len(data), needed)
     try:
         with np.errstate(all="ignore"):
             array = _decoded(dataset, header.frame)
@@ -129,6 +148,15 @@ def _stored_pixels(header: SliceHeader, dataset: Dataset) -> Shaped[np.ndarray, 
             file=name,
         )
     return _without_overlay_bits(array, dataset)
+
+
+def _refuse_cut(name: str, found: int, needed: int) -> NoReturn:
+    raise InputError(
+        f"{name}: is cut short: {found} bytes of pixels (needed: {needed}). Copy or export the "
+        "series again.",
+        found=found,
+        needed=needed,
+    )
 
 
 def _decoded(dataset: Dataset, frame: int | None) -> Shaped[np.ndarray, "y x"]:

@@ -32,7 +32,7 @@ from stages.ingest.headers import (
 )
 from stages.ingest.images import is_volume_file, read_image
 from stages.ingest.orienting import orient, thick_axis
-from stages.ingest.pixels import DecodedSlice, decode
+from stages.ingest.pixels import DecodedSlice, decode, decode_plain
 from stages.ingest.series import Group, choose, format_groups, group_series
 from stages.ingest.settings import IngestSettings
 from stages.ingest.stacking import Stack, stack_slices
@@ -202,22 +202,24 @@ class _Decoder:
         self._dataset = FileDataset("", {})
 
     def __call__(self, header: SliceHeader) -> DecodedSlice:
-        return _decode(header, self._open)
+        return _decode(header, self._decoded)
 
-    def _open(self, header: SliceHeader) -> FileDataset:
+    def _decoded(self, header: SliceHeader) -> DecodedSlice:
+        if header.plain is not None:
+            return decode_plain(header, header.plain)
         if header.frame is None or header.entry is not self._entry:
-            self._dataset = read_dataset(header.entry, pixels=True)
+            self._dataset = read_dataset(header.entry)
             self._entry = header.entry
-        return self._dataset
+        return decode(header, self._dataset)
 
 
 def _decode(
-    header: SliceHeader, open_dataset: Callable[[SliceHeader], FileDataset]
+    header: SliceHeader, decode_one: Callable[[SliceHeader], DecodedSlice]
 ) -> DecodedSlice:
     name = header.entry.name
     try:
         with quiet_decoding():
-            return decode(header, open_dataset(header))
+            return decode_one(header)
     except NotDicomError as error:
         raise InputError(f"{name}: changed while it was read; run again.", file=name) from error
     except DAMAGED as error:
