@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -21,6 +21,7 @@ from stages.airway.lumen import (
     region,
     volume_ml,
 )
+from stages.airway.pharynx import BEHIND_TIP_MM
 from stages.airway.resampling import (
     bounding_box_mm,
     intersect,
@@ -31,7 +32,17 @@ from stages.airway.resampling import (
 )
 from stages.airway.sections import Image, Section, cut
 from stages.airway.settings import AirwaySettings
-from stages.airway.tracing import SIDES, Obstacle, Tracing, closed, trace
+from stages.airway.tracing import (
+    NEAR_TIP_MM,
+    SHELL_MM,
+    SIDES,
+    Obstacle,
+    Tracing,
+    closed,
+    head_coordinates,
+    near,
+    trace,
+)
 
 AROUND_TIP_MM = ((-45.0, -20.0, -90.0), (45.0, 140.0, 65.0))
 """Box (x, y, z) around the nose tip that holds nose and pharynx: left, behind and above are positive."""
@@ -41,6 +52,14 @@ AROUND_PLANES_MM = 25.0
 
 AROUND_LUMEN_MM = 8.0
 """Margin of the masks around the lumen: the region reaches 4 mm beyond it."""
+
+MASK_MARGIN_MM = 1.2
+"""A mask's wall is a staircase of voxels; grey values place the wall within two voxels of it."""
+
+MASK_END_MM, MASK_BEYOND_MM = 3.0, 16.0
+"""Height of a mask's lower end, and how far the pharynx is followed below it."""
+
+TISSUE_OF_MASK_HU = 50.0
 
 PLANE_SLACK_MM = 3.0
 """The section's radius in planes.json exceeds its farthest point by this much, so that a fatter lumen of
@@ -95,8 +114,24 @@ class Airway:
         return any(side.patent for side in self.sides.values())
 
 
-def find_airway(volume: Volume, settings: AirwaySettings) -> Airway:
-    """Find the airway of a head without any help."""
+def find_airway(volume: Volume, settings: AirwaySettings, mask: Volume | None = None) -> Airway:
+    """Find the airway of a head, alone or within a mask of it that the user gives.
+
+    Parameters
+    ----------
+    volume
+        CT, HU.
+    settings
+        What counts as air and what is cut.
+    mask
+        Where it is not zero is airway; grey values still place the wall, at most `MASK_MARGIN_MM`
+        beyond it, and nothing is pruned.
+
+    Raises
+    ------
+    InputError
+        If the mask does not meet the air behind the face.
+    """
     head = look_at_head(volume)
     if head is None:
         return _nothing(volume, closed("No head was found in the volume.", None))
@@ -104,10 +139,41 @@ def find_airway(volume: Volume, settings: AirwaySettings) -> Airway:
         return _nothing(volume, closed("No nose was found on the face.", None))
     low, high = (triple(np.add(head.nose_tip_mm, corner)) for corner in AROUND_TIP_MM)
     image = _image(volume, head, (low, high), settings)
+    if mask is not None:
+        image = _within(image, mask, head, head.nose_tip_mm)
+        settings = settings.model_copy(update={"cut_sinuses": False})
     tracing = trace(image, head)
     if not tracing.is_patent:
         return _nothing(volume, tracing)
     return reconstruct(image, tracing, settings)
+
+
+def _within(image: Image, mask: Volume, head: Head, tip_mm: Triple) -> Image:
+    """Return the image with tissue for all inner air that a mask leaves out.
+
+    Air in front of the nostrils stays, and the pharynx goes on below the mask's lower end: a plane is
+    found only where the tube is known on both of its sides.
+    """
+    inside = resample_mask(mask.values > 0, mask.grid, image.grid)
+    if not (inside & image.air).any():
+        raise InputError(
+            "The mask meets no air behind the face (needed: a mask of the airway on the volume's "
+            "place); check its geometry, or leave --mask out."
+        )
+    spacing = image.spacing_mm
+    allowed = distance_mm(~inside, spacing) <= MASK_MARGIN_MM
+    before = distance_mm(~image.outside, spacing) <= BALL_MM + SHELL_MM
+    allowed |= image.outside | (before & near(image.grid, tip_mm, NEAR_TIP_MM))
+    _, behind = head_coordinates(image.grid, head, tip_mm)
+    pharynx = inside & (behind >= BEHIND_TIP_MM[0])
+    if pharynx.any():
+        end = int(np.flatnonzero(pharynx.any(axis=(1, 2)))[0]) + int(MASK_END_MM / spacing) + 1
+        pharynx[end:] = False
+        below = distance_mm(~pharynx, spacing) <= MASK_BEYOND_MM
+        below[end:] = False
+        allowed |= below
+    hu = np.where(image.air & ~allowed, np.float32(TISSUE_OF_MASK_HU), image.hu)
+    return replace(image, hu=hu)
 
 
 def airway_between_planes(

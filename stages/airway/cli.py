@@ -19,6 +19,7 @@ def airway(
     output: Path,
     planes: Path | None = None,
     reference: Path | None = None,
+    mask: Path | None = None,
     overwrite: bool = False,
     settings: Annotated[AirwaySettings, Parameter(name="*")] = AirwaySettings(),  # noqa: B008
 ) -> None:
@@ -34,9 +35,20 @@ def airway(
         The user's planes.json, used instead of found planes.
     reference
         Airway folder of the same patient's reference volume: its planes and its region are used.
+    mask
+        A mask of the airway made elsewhere (3D Slicer, a segmentation network): not zero is airway.
+        Grey values still place the wall, and nothing is pruned.
     overwrite
         Replace the output if it exists.
     """
     from stages.airway.stage import run
 
-    run(volume, output, settings, planes=planes, reference=reference, overwrite=overwrite)
+    run(
+        volume,
+        output,
+        settings,
+        planes=planes,
+        reference=reference,
+        mask=mask,
+        overwrite=overwrite,
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.artefacts import check_writable, publish, read_json, write_json
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, UsageError
 from pipeline.core.planes import read_planes, write_planes
 from pipeline.core.progress import Progress
 from pipeline.core.volume import Volume, read_volume, write_volume
@@ -35,6 +35,7 @@ def run(
     *,
     planes: Path | None = None,
     reference: Path | None = None,
+    mask: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Find the airway of a volume and write it.
@@ -51,6 +52,8 @@ def run(
         User's planes, used instead of found ones.
     reference
         Airway folder whose planes and region are used; the user's planes then replace its planes.
+    mask
+        User's mask of the airway, not with `planes` or `reference`.
     overwrite
         Replace the output.
 
@@ -58,13 +61,17 @@ def run(
     ------
     InputError
         If an input is unusable.
+    UsageError
+        If the mask is given with planes or a reference.
     """
+    if mask is not None and (planes is not None or reference is not None):
+        raise UsageError("--mask: goes with neither --planes nor --reference; give one of them.")
     check_writable(output, overwrite=overwrite)
     image = read_volume(volume)
     _check_ct(volume, image)
-    inputs = [path for path in (volume, planes, reference) if path is not None]
+    inputs = [path for path in (volume, planes, reference, mask) if path is not None]
     with Progress("airway", 1, "volumes") as progress:
-        airway = _find(image, settings, planes, reference)
+        airway = _find(image, settings, planes, reference, mask)
         progress.advance()
     with publish(
         output,
@@ -83,13 +90,17 @@ def run(
 
 
 def _find(
-    image: Volume, settings: AirwaySettings, planes: Path | None, reference: Path | None
+    image: Volume,
+    settings: AirwaySettings,
+    planes: Path | None,
+    reference: Path | None,
+    mask: Path | None,
 ) -> Airway:
     if reference is not None:
         return _variant(image, settings, planes, reference)
     if planes is not None:
         return airway_between_planes(image, read_planes(planes), settings)
-    return find_airway(image, settings)
+    return find_airway(image, settings, None if mask is None else read_volume(mask))
 
 
 def _variant(

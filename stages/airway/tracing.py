@@ -166,7 +166,7 @@ def _name_sides(nostrils: list[Section], head: Head, tip_mm: Triple) -> dict[str
 
 def _blocked(image: Image, head: Head, tip_mm: Triple, source: tuple[int, int, int]) -> Tracing:
     """Say where the way of least resistance from a vestibule to the pharynx meets tissue."""
-    lateral, _ = _head_coordinates(image.grid, head, tip_mm)
+    lateral, _ = head_coordinates(image.grid, head, tip_mm)
     ends = image.air & ~image.outside & near(image.grid, tip_mm, NEAR_TIP_MM)
     route = _route_through_tissue(image, source, ends, np.abs(lateral) > NOSE_HALF_WIDTH_MM)
     if route is None:
@@ -194,7 +194,7 @@ def _closed_side(
     left = np.array(head.left)
     offset = section.centroid_mm - np.array(tip_mm)
     mirrored = triple(section.centroid_mm - 2 * float(offset @ left) * left)
-    lateral, behind = _head_coordinates(image.grid, head, tip_mm)
+    lateral, behind = head_coordinates(image.grid, head, tip_mm)
     open_side = (sign * lateral < -SEPTUM_MM) & (behind < SEPTUM_LENGTH_MM)
     forbidden = open_side | (np.abs(lateral) > NOSE_HALF_WIDTH_MM)
     ends = image.air & ~image.outside & near(image.grid, mirrored, NOSTRIL_REACH_MM)
@@ -218,7 +218,7 @@ def _joined_to(
     return joined
 
 
-def _head_coordinates(
+def head_coordinates(
     grid: VoxelGrid, head: Head, tip_mm: Triple
 ) -> tuple[Float[np.ndarray, "1 y x"], Float[np.ndarray, "1 y x"]]:
     """Return how far each voxel column lies to the left of and behind the nose tip, mm."""
