@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from stages.surface.settings import SurfaceSettings
 
@@ -40,14 +40,28 @@ def surface(
 
 
 @app.command
-def check(surface_dir: Path, /) -> None:
-    """Say whether a SURFACE_DIR is closed, oriented and free of self-intersections.
+def check(
+    surface_dir: Path,
+    /,
+    *,
+    repair: Path | None = None,
+    hole_mm: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1000))] = 6.0,
+    overwrite: bool = False,
+) -> None:
+    """Say whether a SURFACE_DIR is closed, oriented and free of self-intersections; repair it.
 
     Parameters
     ----------
     surface_dir
         Folder with wall.stl, inlet*.stl and outlet*.stl, in mm.
+    repair
+        SURFACE_DIR to write: vertices welded, triangles without area and copies dropped, triangles
+        turned to agree, small holes closed. What needs a guess is left and named.
+    hole_mm
+        Longest perimeter of a hole that is closed, mm.
+    overwrite
+        Replace the repaired folder if it exists.
     """
     from stages.surface.stage import check as check_folder
 
-    check_folder(surface_dir)
+    check_folder(surface_dir, repair=repair, hole_mm=hole_mm, overwrite=overwrite)

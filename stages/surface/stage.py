@@ -16,7 +16,8 @@ from pipeline.core.units import MM3_PER_ML
 from pipeline.core.volume import read_volume
 from stages.surface.build import AirwaySurface, build_surface
 from stages.surface.checks import check_patches
-from stages.surface.mesh import area_mm2, is_closed, volume_mm3
+from stages.surface.mesh import Mesh, area_mm2, is_closed, join, volume_mm3
+from stages.surface.repair import repair_patches
 from stages.surface.settings import SurfaceSettings
 from stages.surface.stl import read_stl, write_stl
 
@@ -127,23 +128,61 @@ def _opening(surface: AirwaySurface, name: str) -> dict[str, Any]:
     }
 
 
-def check(folder: Path) -> None:
-    """Write one line per finding about a SURFACE_DIR to stdout.
+def check(
+    folder: Path, *, repair: Path | None = None, hole_mm: float = 6.0, overwrite: bool = False
+) -> None:
+    """Write one line per finding about a SURFACE_DIR to stdout; repair small defects if asked.
+
+    Parameters
+    ----------
+    folder
+        Folder with wall.stl, inlet*.stl and outlet*.stl.
+    repair
+        SURFACE_DIR to write without the small defects, or None only to look.
+    hole_mm
+        Longest perimeter of a hole that is closed.
+    overwrite
+        Replace the repaired folder.
 
     Raises
     ------
     InputError
-        If no flow can be computed in it.
+        If no flow can be computed in it, after the repair if there is one.
     """
     if not folder.is_dir():
         raise InputError(
             f"{folder.name}: is no folder; needed is one with wall.stl, inlet*.stl, outlet*.stl."
         )
     paths = sorted(p for kind in PATCHES for p in folder.glob(f"{kind}*.stl"))
-    findings = check_patches({path.stem: read_stl(path) for path in paths})
+    patches = {path.stem: read_stl(path) for path in paths}
+    if repair is None:
+        _judge(folder.name, patches)
+        return
+    check_writable(repair, overwrite=overwrite)
+    repaired = repair_patches({n: m for n, m in patches.items() if len(m.faces)}, hole_mm=hole_mm)
+    for sentence in repaired.sentences or ["nothing to repair"]:
+        sys.stdout.write(f"repair: {sentence}\n")
+    _judge(folder.name, repaired.patches)
+    with publish(
+        repair,
+        kind="surface",
+        stage="surface",
+        settings={"hole_mm": hole_mm},
+        inputs=paths,
+        overwrite=overwrite,
+        folder=True,
+    ) as pending:
+        for name, mesh in repaired.patches.items():
+            write_stl(pending.path / f"{name}.stl", mesh)
+        write_stl(pending.path / "airway.stl", join(list(repaired.patches.values())))
+        pending.warnings += repaired.sentences
+
+
+def _judge(name: str, patches: dict[str, Mesh]) -> None:
+    findings = check_patches(patches)
     for finding in findings:
         word = "unusable" if finding.is_fatal else "note"
         sys.stdout.write(f"{word}: {finding.sentence}\n")
     fatal = [finding.sentence for finding in findings if finding.is_fatal]
     if fatal:
-        raise InputError(f"{folder.name}: {len(fatal)} finding(s) make it unusable: {fatal[0]}.")
+        raise InputError(f"{name}: {len(fatal)} finding(s) make it unusable: {fatal[0]}.")
