@@ -53,6 +53,10 @@ AROUND_PLANES_MM = 25.0
 AROUND_LUMEN_MM = 8.0
 """Margin of the masks around the lumen: the region reaches 4 mm beyond it."""
 
+COARSE_SLICES_MM = 1.6
+"""Between slices farther apart than this straight lines flatten the rims of the nostrils: on phantom scans of
+2 and 3 mm cubic splines bring the lumen nearer to the truth, on 5 mm they find nostrils at all."""
+
 MASK_MARGIN_MM = 1.2
 """A mask's wall is a staircase of voxels; grey values place the wall within two voxels of it."""
 
@@ -316,7 +320,7 @@ def _image(
     volume: Volume, head: Head | None, box: tuple[Triple, Triple], settings: AirwaySettings
 ) -> Image:
     grid = upright_grid(intersect(bounding_box_mm(volume.grid), box), settings.grid_spacing_mm)
-    hu = resample(volume, grid)
+    hu = resample(volume, grid, smoothly=max(volume.grid.spacing_mm) > COARSE_SLICES_MM)
     if head is None:
         return Image(hu, np.zeros(grid.shape, dtype=bool), grid, settings.isolevel_hu)
     return Image(hu, resample_mask(head.outside, head.grid, grid), grid, settings.isolevel_hu)

@@ -39,14 +39,26 @@ def upright_grid(box: Box, spacing_mm: float) -> VoxelGrid:
     return VoxelGrid(shape, (spacing_mm, spacing_mm, spacing_mm), triple(first * spacing_mm))
 
 
-def resample(volume: Volume, grid: VoxelGrid) -> Float[np.ndarray, "z y x"]:
-    """Interpolate a volume linearly at a grid's points; beyond its border it is air (-1024 HU)."""
+def resample(
+    volume: Volume, grid: VoxelGrid, *, smoothly: bool = False
+) -> Float[np.ndarray, "z y x"]:
+    """Interpolate a volume at a grid's points; beyond its border it is air (-1024 HU).
+
+    Parameters
+    ----------
+    volume
+        Grey values, HU.
+    grid
+        Where they are wanted.
+    smoothly
+        Take cubic B-splines instead of straight lines between voxels.
+    """
     image = _to_itk(volume.values.astype(np.float32), volume.grid)
     out = sitk.Resample(
         image,
         [int(n) for n in grid.shape[::-1]],
         sitk.Transform(),
-        sitk.sitkLinear,
+        sitk.sitkBSpline if smoothly else sitk.sitkLinear,
         [float(v) for v in grid.origin_mm],
         [float(v) for v in grid.spacing_mm[::-1]],
         _direction(grid),
