@@ -13,9 +13,10 @@ class AirwaySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     isolevel_hu: Annotated[float, Field(ge=-900.0, le=-100.0)] = Field(
-        -475.0,
-        description="What is below is air, HU. The default is half-way between air (-1000) and mucosa "
-        "(about 50), where a blurred wall keeps its place; -300 to -600 are in use.",
+        -400.0,
+        description="What is below is air, HU; -300 to -600 are in use. Half-way between air (-1000) and "
+        "mucosa (about 50) a blurred wall keeps its place (-475); millimetre-wide passages, which blur "
+        "fills, stay open only above it. See docs/results.md.",
     )
     grid_spacing_mm: Annotated[float, Field(ge=0.3, le=1.0)] = Field(
         0.6, description="Spacing of the upright grid on which the airway is found, mm."

@@ -11,7 +11,7 @@ class ComparisonSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     isolevel_hu: float = Field(
-        -475.0, ge=-1000, le=0, description="Grey value of the airway's wall, HU."
+        -400.0, ge=-1000, le=0, description="Grey value of the airway's wall, HU."
     )
     wall_band_mm: float = Field(
         1.5, gt=0, le=20, description="Largest distance from the wall inside the band, mm."

@@ -64,14 +64,14 @@ def _images(settings: Mapping[str, Any], interpolation: str) -> str:
 def _airway(settings: Mapping[str, Any]) -> str:
     airway, surface = settings.get("airway", {}), settings.get("surface", {})
     text = (
-        f"The airway was segmented at {airway.get('isolevel_hu', -475):g} HU on HR from the "
+        f"The airway was segmented at {airway.get('isolevel_hu', -400):g} HU on HR from the "
         "nostrils to the pharynx; its planes and its region were used again for every variant, "
         "so that all are cut in the same places."
     )
     if surface:
         text += (
             " Surfaces are iso-surfaces of the grey values at "
-            f"{surface.get('isolevel_hu', -475):g} HU [@marching], cut at the planes and closed."
+            f"{surface.get('isolevel_hu', -400):g} HU [@marching], cut at the planes and closed."
         )
     return text
 

@@ -13,7 +13,7 @@ class SurfaceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     isolevel_hu: Annotated[float, Field(ge=-900.0, le=-100.0)] = Field(
-        -475.0, description="Level of the wall, HU; that of the airway stage."
+        -400.0, description="Level of the wall, HU; that of the airway stage."
     )
     spacing_mm: Annotated[float, Field(ge=0.1, le=2.0)] = Field(
         0.5, description="Spacing of the isotropic grid on which the surface is drawn, mm."
