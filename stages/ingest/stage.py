@@ -114,7 +114,18 @@ def describe(scan: Path, settings: IngestSettings) -> str:
     if not scan.exists():
         raise InputError(f"{scan.name}: no such file or folder; give a CT scan.", path=scan)
     with open_entries(scan, max_unpacked_gib=settings.max_unpacked_gib) as entries:
-        return format_groups(group_series(_read_headers(entries), settings.minimum_slices))
+        return format_groups(_groups(entries, settings))
+
+
+def _groups(entries: Sequence[Entry], settings: IngestSettings) -> list[Group]:
+    groups = group_series(_read_headers(entries), settings.minimum_slices)
+    if not groups:
+        raise InputError(
+            f"No DICOM image among {len(entries)} files; give a folder, zip or DICOMDIR of a CT "
+            "series, or a .nii.gz, .nrrd or .mha volume in HU.",
+            files=len(entries),
+        )
+    return groups
 
 
 def _content(scan: Path) -> Path:
@@ -139,14 +150,7 @@ def _read_volume_file(path: Path, settings: IngestSettings) -> Reading:
 
 def _read_dicom(scan: Path, settings: IngestSettings) -> Reading:
     with open_entries(scan, max_unpacked_gib=settings.max_unpacked_gib) as entries:
-        headers = _read_headers(entries)
-        groups = group_series(headers, settings.minimum_slices)
-        if not groups:
-            raise InputError(
-                f"No DICOM image among {len(entries)} files; give a folder, zip or DICOMDIR of a "
-                "CT series, or a .nii.gz, .nrrd or .mha volume in HU.",
-                files=len(entries),
-            )
+        groups = _groups(entries, settings)
         group = choose(groups, settings.series)
         stack = stack_slices(
             group.positions_mm,

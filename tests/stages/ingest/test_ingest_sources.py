@@ -122,6 +122,8 @@ def test_an_encrypted_zip_is_refused(tmp_path):
 def test_a_folder_without_dicom_says_how_many_files_it_looked_at(tmp_path):
     (tmp_path / "Mustermann").mkdir()
     (tmp_path / "Mustermann" / "a.txt").write_text("x")
+    with pytest.raises(InputError, match="No DICOM image among 1 files"):
+        describe(tmp_path / "Mustermann", DEFAULTS)
     with pytest.raises(InputError, match="No DICOM image among 1 files") as caught:
         read_scan(tmp_path / "Mustermann", DEFAULTS)
     assert "Mustermann" not in str(caught.value)
