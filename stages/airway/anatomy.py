@@ -13,9 +13,11 @@ from pipeline.core.planes import Plane
 from pipeline.core.volume import Volume
 from stages.airway.head import BALL_MM, Head, distance_mm, look_at_head
 from stages.airway.lumen import (
+    NamedSection,
     Openings,
     flood,
     measure_side,
+    name_sections,
     openings,
     prune,
     region,
@@ -80,6 +82,9 @@ class SideRecord:
     minimal_area_mm2: float | None = None
     minimal_area_place_mm: Triple | None = None
     conductance_mm3: float | None = None
+    sections: dict[str, NamedSection] = field(default_factory=dict)
+    profile_distance_mm: tuple[float, ...] = ()
+    profile_area_mm2: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -313,6 +318,9 @@ def _side(
         minimal_area_mm2=measured.minimal_area_mm2,
         minimal_area_place_mm=triple(measured.minimal_place_mm),
         conductance_mm3=measured.flow.flux_mm3,
+        sections=name_sections(measured.profile),
+        profile_distance_mm=tuple(float(v) for v in measured.profile.distance_mm),
+        profile_area_mm2=tuple(float(v) for v in measured.profile.area_mm2),
     )
 
 

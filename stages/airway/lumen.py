@@ -19,6 +19,15 @@ PLUG_MM = 1.2
 LEVELS = 80
 """Number of iso-surfaces of the potential among which the smallest is sought on each side."""
 
+PATH_LEVELS = 1.5
+"""Standard deviation, in sections, with which their centres are smoothed to a way."""
+
+VALVE_MM = 25.0
+"""The nasal valve lies 12 to 20 mm behind the nostril's rim (Cole 2003, doi:10.1177/194589240301700208)."""
+
+TURBINATE_SHARES = {"anterior turbinate": 0.3, "posterior turbinate": 0.8}
+"""Places of the inferior turbinate's head and tail on the way from the valve to the choana."""
+
 BEYOND_MM = 4.0
 """The region goes on this far behind the planes, so that a surface can be cut exactly at them."""
 
@@ -83,12 +92,46 @@ class Openings:
 
 
 @dataclass(frozen=True)
+class AreaProfile:
+    """Hold the sections across the flow of one side, from its nostril to where the sides meet.
+
+    Parameters
+    ----------
+    distance_mm
+        Way from the nostril along the sections' centres.
+    area_mm2
+        Area of each section.
+    place_mm
+        Centre of each section, LPS.
+    """
+
+    distance_mm: Float[np.ndarray, "section"]
+    area_mm2: Float[np.ndarray, "section"]
+    place_mm: Float[np.ndarray, "section 3"]
+
+    def at(self, index: int) -> NamedSection:
+        """Return one section."""
+        x, y, z = (float(v) for v in self.place_mm[index])
+        return NamedSection(float(self.distance_mm[index]), float(self.area_mm2[index]), (x, y, z))
+
+
+@dataclass(frozen=True)
+class NamedSection:
+    """Hold one section: its way from the nostril, mm, its area, mm2, and its centre, LPS mm."""
+
+    distance_mm: float
+    area_mm2: float
+    place_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Side:
-    """Hold one side's way: its flow and its narrowest place."""
+    """Hold one side's way: its flow, its narrowest place and its sections."""
 
     flow: PotentialFlow
     minimal_area_mm2: float
     minimal_place_mm: Float[np.ndarray, "3"]
+    profile: AreaProfile
 
 
 def openings(
@@ -302,8 +345,41 @@ def measure_side(
     total = np.bincount(bins, weights=slope, minlength=LEVELS) * image.grid.voxel_volume_mm3
     area = total / np.maximum(np.diff(edges), 1e-12)
     narrow = int(np.argmin(area[1:-1])) + 1
-    place = image.grid.to_world_mm(np.argwhere(inside)[bins == narrow].mean(axis=0))
-    return Side(flow, float(area[narrow]), place)
+    index = np.argwhere(inside)
+    counts = np.maximum(np.bincount(bins, minlength=LEVELS), 1)
+    centres = np.stack(
+        [np.bincount(bins, index[:, i], minlength=LEVELS) / counts for i in range(3)], axis=1
+    )
+    places = image.grid.to_world_mm(centres)
+    return Side(flow, float(area[narrow]), places[narrow], _profile(area, places))
+
+
+def _profile(
+    area_mm2: Float[np.ndarray, "level"], places_mm: Float[np.ndarray, "level 3"]
+) -> AreaProfile:
+    """Order sections from the nostril inwards; the first and the last one are cut by the ends."""
+    area, places = area_mm2[-2:0:-1], places_mm[-2:0:-1]
+    smooth = ndimage.gaussian_filter1d(places, PATH_LEVELS, axis=0, mode="nearest")
+    steps = np.linalg.norm(np.diff(smooth, axis=0, prepend=smooth[:1]), axis=1)
+    return AreaProfile(np.cumsum(steps), area, places)
+
+
+def name_sections(profile: AreaProfile) -> dict[str, NamedSection]:
+    """Name the sections that rhinologists speak of.
+
+    The valve is the narrowest section within `VALVE_MM` of the nostril's plane, the choana the last one
+    before the sides meet; the turbinates' front and rear lie at fixed shares of the way from
+    valve to choana.
+    """
+    near = profile.distance_mm <= VALVE_MM
+    valve = int(np.argmin(np.where(near, profile.area_mm2, np.inf)))
+    last = len(profile.area_mm2) - 1
+    way = profile.distance_mm[last] - profile.distance_mm[valve]
+    found = {"valve": valve, "choana": last}
+    for name, share in TURBINATE_SHARES.items():
+        wanted = profile.distance_mm[valve] + share * way
+        found[name] = int(np.argmin(np.abs(profile.distance_mm - wanted)))
+    return {name: profile.at(index) for name, index in found.items()}
 
 
 def region(
