@@ -12,18 +12,10 @@ from pipeline.core.geometry import Triple, VoxelGrid
 from pipeline.core.planes import Plane
 from pipeline.core.volume import Volume
 from stages.airway.head import BALL_MM, Head, distance_mm, look_at_head
-from stages.airway.lumen import (
-    NamedSection,
-    Openings,
-    flood,
-    measure_side,
-    name_sections,
-    openings,
-    prune,
-    region,
-    volume_ml,
-)
+from stages.airway.lumen import Openings, flood, openings, region, volume_ml
+from stages.airway.measures import NamedSection, Side, measure_sides, name_sections
 from stages.airway.pharynx import BEHIND_TIP_MM
+from stages.airway.pruning import prune
 from stages.airway.resampling import (
     bounding_box_mm,
     intersect,
@@ -33,6 +25,7 @@ from stages.airway.resampling import (
     upright_grid,
 )
 from stages.airway.sections import Image, Section, cut
+from stages.airway.septum import SeptumHole, find_meeting
 from stages.airway.settings import AirwaySettings
 from stages.airway.tracing import (
     NEAR_TIP_MM,
@@ -107,6 +100,8 @@ class Airway:
         Air connected to the airway that was cut off.
     volume_at_ml
         Lumen volume by isolevel (HU).
+    septum_holes
+        Where the sides meet before the choanae.
     """
 
     sides: dict[str, SideRecord]
@@ -116,6 +111,7 @@ class Airway:
     planes: dict[str, Plane] = field(default_factory=dict)
     sinus_volume_ml: float = 0.0
     volume_at_ml: dict[str, float] = field(default_factory=dict)
+    septum_holes: tuple[SeptumHole, ...] = ()
 
     @property
     def is_patent(self) -> bool:
@@ -284,20 +280,24 @@ def _measured(
     obstacles: dict[str, Obstacle],
     sinus_volume_ml: float,
 ) -> Airway:
-    sides = {side: _side(image, lumen, ends, side, planes, obstacles) for side in SIDES}
+    meeting = None
+    if set(ends.nostrils) == set(SIDES):
+        left, right = (ends.nostrils[side] for side in SIDES)
+        meeting = find_meeting(lumen, left, right, ends.pharynx, image.grid)
+    measured = measure_sides(image, lumen, ends, meeting)
+    sides = {side: _side(measured.get(side), side, planes, obstacles) for side in SIDES}
     volumes = {
         f"{image.isolevel_hu + shift:g}": volume_ml(
             (image.hu < image.isolevel_hu + shift) & (space == 1), image.spacing_mm
         )
         for shift in (-100.0, 0.0, 100.0)
     }
-    return Airway(sides, image.grid, lumen, space, planes, sinus_volume_ml, volumes)
+    holes = meeting.holes if meeting else ()
+    return Airway(sides, image.grid, lumen, space, planes, sinus_volume_ml, volumes, holes)
 
 
 def _side(
-    image: Image,
-    lumen: Bool[np.ndarray, "z y x"],
-    ends: Openings,
+    measured: Side | None,
     side: str,
     planes: dict[str, Plane],
     obstacles: dict[str, Obstacle],
@@ -309,7 +309,6 @@ def _side(
     plane = planes.get(f"nostril-{side}")
     if plane is None:
         return SideRecord(patent=False, reason=f"No plane is known for the {side} nostril.")
-    measured = measure_side(image, lumen, ends, side)
     if measured is None:
         reason = f"The {side} side is blocked: no air leads from its nostril to the pharynx."
         return SideRecord(patent=False, reason=reason, place_mm=plane.centre_mm)
@@ -317,7 +316,7 @@ def _side(
         patent=True,
         minimal_area_mm2=measured.minimal_area_mm2,
         minimal_area_place_mm=triple(measured.minimal_place_mm),
-        conductance_mm3=measured.flow.flux_mm3,
+        conductance_mm3=measured.conductance_mm3,
         sections=name_sections(measured.profile),
         profile_distance_mm=tuple(float(v) for v in measured.profile.distance_mm),
         profile_area_mm2=tuple(float(v) for v in measured.profile.area_mm2),

@@ -109,6 +109,11 @@ def solve_potential(
     )
 
 
+def flux_from(flow: PotentialFlow, layer: Bool[np.ndarray, "z y x"], spacing_mm: float) -> float:
+    """Return the integral of m grad p over what leaves a part of the source, mm3."""
+    return _flux(flow.potential, layer, np.square(flow.wall_mm), spacing_mm)
+
+
 def _joined(
     space: Bool[np.ndarray, "z y x"],
     source: Bool[np.ndarray, "z y x"],

@@ -21,6 +21,7 @@ from stages.airway.anatomy import (
     find_airway,
 )
 from stages.airway.lumen import volume_ml
+from stages.airway.septum import SeptumHole
 from stages.airway.settings import AirwaySettings
 
 FORMAT = 1
@@ -137,6 +138,7 @@ def airway_record(airway: Airway, settings: AirwaySettings) -> dict[str, Any]:
         "sinus_volume_ml": _rounded(airway.sinus_volume_ml),
         "isolevel_hu": settings.isolevel_hu,
         "lumen_volume_at_isolevel_ml": _rounded(airway.volume_at_ml),
+        "septum_holes": [_rounded(asdict(hole)) for hole in airway.septum_holes],
         "warnings": _warnings(airway),
     }
 
@@ -144,7 +146,16 @@ def airway_record(airway: Airway, settings: AirwaySettings) -> dict[str, Any]:
 def _warnings(airway: Airway) -> list[str]:
     if not airway.is_patent:
         return [side.reason for side in list(airway.sides.values())[:1] if side.reason]
-    return [side.reason for side in airway.sides.values() if side.reason]
+    closed = [side.reason for side in airway.sides.values() if side.reason]
+    return closed + [_hole_sentence(hole) for hole in airway.septum_holes]
+
+
+def _hole_sentence(hole: SeptumHole) -> str:
+    x, y, z = hole.place_mm
+    return (
+        f"The sides are joined before the choanae by {hole.area_mm2:.1f} mm2 at ({x:.1f}, {y:.1f}, "
+        f"{z:.1f}) mm: a perforated septum, or bone and mucosa too thin for this image to show."
+    )
 
 
 def _rounded(value: Any) -> Any:

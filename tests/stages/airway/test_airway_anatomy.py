@@ -61,8 +61,8 @@ def test_sections_along_a_tube_have_its_area_and_lie_on_its_axis(airway):
         record = airway.sides[side]
         area = np.array(record.profile_area_mm2)
         inner = area[len(area) // 4 : -len(area) // 4]
-        # Voxels of 1 mm lose up to a third in tubes of 6 to 8 mm, see above.
-        assert 0.7 < np.median(inner) / (np.pi * radius**2) < 1.1
+        # Voxels of 1 mm in tubes of 6 to 8 mm: up to 12 % too large (6 % at 0.5 mm), a third low at steps.
+        assert 0.7 < np.median(inner) / (np.pi * radius**2) < 1.15
         assert (np.diff(record.profile_distance_mm) >= 0).all()
         for section in record.sections.values():
             assert (section.place_mm[0] < 0) == (side == "right")
