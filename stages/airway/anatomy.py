@@ -24,8 +24,9 @@ from stages.airway.resampling import (
     triple,
     upright_grid,
 )
+from stages.airway.routes import find_route, travel_cost
 from stages.airway.sections import Image, Section, cut
-from stages.airway.septum import SeptumHole, find_meeting
+from stages.airway.septum import SeptumHole, find_meeting, nearer_of
 from stages.airway.settings import AirwaySettings
 from stages.airway.tracing import (
     NEAR_TIP_MM,
@@ -264,11 +265,32 @@ def _inner_air(image: Image, ends: Openings) -> Bool[np.ndarray, "z y x"]:
     """Return the air in which the lumen is sought.
 
     The outside's coarse outline may reach into a wide vestibule, so that it is taken out only if the plugs
-    at the planes do not hold the outer air back.
+    at the planes do not hold the outer air back: where thick slices lose a wing of the nose. Then air
+    belongs inside if the middle of a way from nostril to pharynx is nearer than the outside.
     """
     free = distance_mm(image.outside, image.spacing_mm) > BALL_MM
-    leaks = bool((flood(image.air, ends) & free).any())
-    return image.air & ~image.outside if leaks else image.air
+    if not (flood(image.air, ends) & free).any():
+        return image.air
+    within = image.air & ~image.outside
+    middle = _middle_ways(within | ends.all, ends, image.spacing_mm)
+    _, nearer = nearer_of(image.air & ~ends.all, middle & ~ends.all, image.outside & ~ends.all)
+    return within & ((nearer == 1) | ends.all)
+
+
+def _middle_ways(
+    air: Bool[np.ndarray, "z y x"], ends: Openings, spacing_mm: float
+) -> Bool[np.ndarray, "z y x"]:
+    """Return the voxels of the ways of least resistance from each nostril to the pharynx."""
+    ways = np.zeros(air.shape, dtype=bool)
+    cost = travel_cost(air, ~air, spacing_mm)
+    places = np.argwhere(ends.pharynx)
+    middle = np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1))
+    z, y, x = (int(i) for i in places[middle])
+    for layer in ends.nostrils.values():
+        route = find_route(cost, air, (z, y, x), layer)
+        if route is not None:
+            ways[tuple(route.index.T)] = True
+    return ways
 
 
 def _measured(

@@ -11,7 +11,7 @@ from scipy import ndimage
 from stages.airway.head import distance_mm
 from stages.airway.lumen import Openings
 from stages.airway.potential import solve_potential
-from stages.airway.septum import nearest_nostril
+from stages.airway.septum import nearer_of
 
 SMALL_MM3 = 150.0
 """Dead ends below this volume are recesses of a passage, not sinuses or cells."""
@@ -130,7 +130,7 @@ def _parts(air: Bool[np.ndarray, "z y x"], ends: Openings) -> list[Bool[np.ndarr
     if len(ends.nostrils) == 1:
         return [air]
     left, right = (ends.nostrils[side] for side in ("left", "right"))
-    _, side = nearest_nostril(air, left, right)
+    _, side = nearer_of(air, left, right)
     return [side == 1, side == -1]
 
 
@@ -151,14 +151,14 @@ def _with_recesses(
         shape = ndimage.generate_binary_structure(3, 1 + step % 2)
         kept = ndimage.binary_dilation(kept, shape, mask=lumen)
     beside = distance_mm(~kept, spacing_mm) <= SLOT_REACH_MM
-    recesses, bodies = _without_neck(lumen & ~kept, passages.core, beside, room, spacing_mm)
+    recesses, bodies = _without_neck(lumen & ~kept, passages, beside, room, spacing_mm)
     cut_off: Bool[np.ndarray, "z y x"] = (kept & (passages.all | ~bodies)) | recesses
     return cut_off
 
 
 def _without_neck(
     ends: Bool[np.ndarray, "z y x"],
-    passages: Bool[np.ndarray, "z y x"],
+    passages: Passages,
     beside: Bool[np.ndarray, "z y x"],
     room_mm: Float[np.ndarray, "z y x"],
     spacing_mm: float,
@@ -167,7 +167,7 @@ def _without_neck(
 
     A sinus or cell is a chamber behind a neck (its ostium): from its widest place no way leads to a passage
     that keeps `NECK` of its width. Its body is what balls of that width sweep from there: it ends at
-    the neck, although passages were widened into it.
+    the neck, although passages were widened into it. A body that holds a passage stays as it is.
     """
     labels, _ = ndimage.label(ends)
     recesses, bodies = np.zeros(ends.shape, dtype=bool), np.zeros(ends.shape, dtype=bool)
@@ -179,10 +179,11 @@ def _without_neck(
         widest = float(room_mm[where][part].max())
         whole = labels[box] == label
         body = _reach(whole, room_mm[box], NECK * widest)
-        if small or (passages[box] & body).any():
+        if small or (passages.core[box] & body).any():
             recesses[where] |= part
-        else:
-            recesses[box] |= _slots(whole, beside[box], room_mm[box], spacing_mm)
+            continue
+        recesses[box] |= _slots(whole, beside[box], room_mm[box], spacing_mm)
+        if not (passages.all[box] & body).any():
             bodies[box] |= distance_mm(~body, spacing_mm) < NECK * widest
     return recesses, bodies
 

@@ -80,7 +80,7 @@ def find_meeting(
     """
     if not (left.any() and right.any() and pharynx.any()):
         return None
-    way, side = nearest_nostril(lumen | left | right | pharynx, left, right)
+    way, side = nearer_of(lumen | left | right | pharynx, left, right)
     border = _Border(side)
     labels, count = ndimage.label(border.voxels, np.ones((3, 3, 3)))
     if count == 0:
@@ -99,18 +99,18 @@ def find_meeting(
     return Meeting(side, labels == last, tuple(holes))
 
 
-def nearest_nostril(
+def nearer_of(
     air: Bool[np.ndarray, "z y x"],
-    left: Bool[np.ndarray, "z y x"],
-    right: Bool[np.ndarray, "z y x"],
+    first: Bool[np.ndarray, "z y x"],
+    second: Bool[np.ndarray, "z y x"],
 ) -> tuple[Float[np.ndarray, "z y x"], Int8[np.ndarray, "z y x"]]:
-    """Return the way through the air to the nearer nostril, voxels, and its side: 1 left, -1 right.
+    """Return the way through the air to the nearer of two places, voxels, and which: 1 first, -1 second.
 
-    Air that no way reaches is infinitely far and on neither side.
+    Air that no way reaches is infinitely far, and 0.
     """
     number = np.full(air.shape, -1)
     number[air] = np.arange(int(air.sum()))
-    sources = np.concatenate([number[left], number[right]])
+    sources = np.concatenate([number[first], number[second]])
     found, _, source = dijkstra(
         _ways(air, number),
         directed=False,
@@ -120,7 +120,7 @@ def nearest_nostril(
     )
     way, side = np.full(air.shape, np.inf), np.zeros(air.shape, dtype=np.int8)
     way[air] = found
-    side[air] = np.where(np.isin(source, number[left]), 1, -1)
+    side[air] = np.where(np.isin(source, number[first]), 1, -1)
     side[~np.isfinite(way)] = 0
     return way, side
 

@@ -37,6 +37,9 @@ FREE_MM = BALL_MM
 SHELL_MM = 3.0
 """Ways may run this much deeper through the air outside, and no farther."""
 
+APART_MM = 7.0
+"""The centres of two nostrils lie 9 mm (a child) to 20 mm apart; nearer openings are one nostril's."""
+
 TRIES = 4
 """Number of ways that are looked at: two nostrils, the mouth and one to spare."""
 
@@ -94,7 +97,7 @@ def trace(image: Image, head: Head) -> Tracing:
     source = find_source(image, head, tip)
     if source is None:
         return closed("No air was found in the pharynx behind the nose.", tip)
-    ways = _open_ways(image, tip, source)
+    ways = _open_ways(image, head, tip, source)
     if not ways:
         return _blocked(image, head, tip, source)
     line, tangent = ways[0][1:]
@@ -110,7 +113,9 @@ def trace(image: Image, head: Head) -> Tracing:
 Way = tuple[Section, Float[np.ndarray, "point 3"], Float[np.ndarray, "point 3"]]
 
 
-def _open_ways(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> list[Way]:
+def _open_ways(
+    image: Image, head: Head, tip_mm: Triple, source: tuple[int, int, int]
+) -> list[Way]:
     """Find up to two ways through air, each leaving by a nostril of its own."""
     air = image.air
     depth = distance_mm(image.outside, image.spacing_mm)
@@ -129,7 +134,10 @@ def _open_ways(image: Image, tip_mm: Triple, source: tuple[int, int, int]) -> li
         nostril = find_nostril(image, line, tangent)
         if nostril is None:
             break
-        if np.linalg.norm(nostril.centroid_mm - np.array(tip_mm)) < NEAR_TIP_MM:
+        if np.linalg.norm(nostril.centroid_mm - np.array(tip_mm)) < NEAR_TIP_MM and all(
+            abs(float((nostril.centroid_mm - way[0].centroid_mm) @ np.array(head.left))) > APART_MM
+            for way in ways
+        ):
             ways.append((nostril, line, tangent))
         if len(ways) == len(SIDES):
             break
