@@ -274,7 +274,8 @@ def _inner_air(image: Image, ends: Openings) -> Bool[np.ndarray, "z y x"]:
     within = image.air & ~image.outside
     middle = _middle_ways(within | ends.all, ends, image.spacing_mm)
     _, nearer = nearer_of(image.air & ~ends.all, middle & ~ends.all, image.outside & ~ends.all)
-    return within & ((nearer == 1) | ends.all)
+    inner: Bool[np.ndarray, "z y x"] = within & ((nearer == 1) | ends.all)
+    return inner
 
 
 def _middle_ways(
