@@ -30,6 +30,7 @@ from stages.airway.septum import SeptumHole, find_meeting, nearer_of
 from stages.airway.settings import AirwaySettings
 from stages.airway.tracing import (
     NEAR_TIP_MM,
+    NO_NOSE,
     SHELL_MM,
     SIDES,
     Obstacle,
@@ -142,7 +143,7 @@ def find_airway(volume: Volume, settings: AirwaySettings, mask: Volume | None = 
     if head is None:
         return _nothing(volume, closed("No head was found in the volume.", None))
     if head.nose_tip_mm is None:
-        return _nothing(volume, closed("No nose was found on the face.", None))
+        return _nothing(volume, closed(NO_NOSE, None))
     low, high = (triple(np.add(head.nose_tip_mm, corner)) for corner in AROUND_TIP_MM)
     image = _image(volume, head, (low, high), settings)
     if mask is not None:

@@ -17,6 +17,7 @@ from stages.airway.routes import Route, find_route, smooth_line, tangents, trave
 from stages.airway.sections import Image, Section, column
 
 SIDES = ("left", "right")
+NO_NOSE = "No nose was found on the face: the field of view does not reach it or cuts it off."
 
 NOSE_HALF_WIDTH_MM = 20.0
 """A nasal cavity reaches less far from the midline; sinuses lie beyond."""
@@ -93,7 +94,7 @@ def trace(image: Image, head: Head) -> Tracing:
     """Find the nostrils and the pharynx section of a head."""
     tip = head.nose_tip_mm
     if tip is None:
-        return closed("No nose was found on the face.", None)
+        return closed(NO_NOSE, None)
     source = find_source(image, head, tip)
     if source is None:
         return closed("No air was found in the pharynx behind the nose.", tip)
