@@ -17,6 +17,10 @@ from stages.airway.routes import Route, find_route, smooth_line, tangents, trave
 from stages.airway.sections import Image, Section, column
 
 SIDES = ("left", "right")
+NO_RIMS = (
+    "The nostrils are not enclosed by walls: the nose is cut or damaged, or the slices are too thick to "
+    "show its rims."
+)
 NO_NOSE = "No nose was found on the face: the field of view does not reach it or cuts it off."
 
 NOSE_HALF_WIDTH_MM = 20.0
@@ -181,9 +185,7 @@ def _blocked(image: Image, head: Head, tip_mm: Triple, source: tuple[int, int, i
     if route is None:
         return closed("The nose holds no air in front of the pharynx.", tip_mm)
     if not route[1].any():
-        return closed(
-            "The nostrils are not enclosed by walls: the nose is cut or damaged.", tip_mm
-        )
+        return closed(NO_RIMS, tip_mm)
     reason = "The nose is blocked: no air leads from a nostril to the pharynx."
     return closed(reason, _middle(*route))
 
