@@ -12,7 +12,7 @@ from pipeline.core.geometry import Triple, VoxelGrid
 from pipeline.core.planes import Plane
 from pipeline.core.volume import Volume
 from stages.airway.head import BALL_MM, Head, distance_mm, look_at_head
-from stages.airway.lumen import Openings, flood, openings, region, volume_ml
+from stages.airway.lumen import Openings, flood, inner_air, openings, region, volume_ml
 from stages.airway.measures import NamedSection, Side, measure_sides, name_sections
 from stages.airway.pharynx import BEHIND_TIP_MM
 from stages.airway.pruning import prune
@@ -24,9 +24,8 @@ from stages.airway.resampling import (
     triple,
     upright_grid,
 )
-from stages.airway.routes import find_route, travel_cost
 from stages.airway.sections import Image, Section, cut
-from stages.airway.septum import SeptumHole, find_meeting, nearer_of
+from stages.airway.septum import Meeting, SeptumHole, find_meeting
 from stages.airway.settings import AirwaySettings
 from stages.airway.tracing import (
     NEAR_TIP_MM,
@@ -46,6 +45,9 @@ AROUND_TIP_MM = ((-45.0, -20.0, -90.0), (45.0, 140.0, 65.0))
 
 AROUND_PLANES_MM = 25.0
 """Margin around given planes, beyond the nose between them."""
+
+ISOLEVEL_SHIFT_HU = 100.0
+"""The uncertain place of the wall: volume and minimal areas are given at this much lower and higher, too."""
 
 AROUND_LUMEN_MM = 8.0
 """Margin of the masks around the lumen: the region reaches 4 mm beyond it."""
@@ -102,6 +104,8 @@ class Airway:
         Air connected to the airway that was cut off.
     volume_at_ml
         Lumen volume by isolevel (HU).
+    minimal_area_at_mm2
+        Minimal area of each open side by isolevel (HU).
     septum_holes
         Where the sides meet before the choanae.
     """
@@ -113,6 +117,7 @@ class Airway:
     planes: dict[str, Plane] = field(default_factory=dict)
     sinus_volume_ml: float = 0.0
     volume_at_ml: dict[str, float] = field(default_factory=dict)
+    minimal_area_at_mm2: dict[str, dict[str, float]] = field(default_factory=dict)
     septum_holes: tuple[SeptumHole, ...] = ()
 
     @property
@@ -241,12 +246,12 @@ def check_planes(planes: dict[str, Plane]) -> None:
 def reconstruct(image: Image, tracing: Tracing, settings: AirwaySettings) -> Airway:
     """Build lumen, region and measures between known sections."""
     ends = openings(image, tracing.sections, image.air)
-    inner = _inner_air(image, ends)
+    inner = inner_air(image, ends)
     found = flood(inner, ends)
     if found.any():
         image = image.around(found | ends.all, AROUND_LUMEN_MM)
         ends = openings(image, tracing.sections, image.air)
-    whole = flood(_inner_air(image, ends), ends)
+    whole = flood(inner_air(image, ends), ends)
     kept = whole
     if settings.cut_sinuses and whole.any():
         kept = prune(
@@ -262,39 +267,6 @@ def reconstruct(image: Image, tracing: Tracing, settings: AirwaySettings) -> Air
     return _measured(image, ends, kept, space, planes, tracing.obstacles, sinus)
 
 
-def _inner_air(image: Image, ends: Openings) -> Bool[np.ndarray, "z y x"]:
-    """Return the air in which the lumen is sought.
-
-    The outside's coarse outline may reach into a wide vestibule, so that it is taken out only if the plugs
-    at the planes do not hold the outer air back: where thick slices lose a wing of the nose. Then air
-    belongs inside if the middle of a way from nostril to pharynx is nearer than the outside.
-    """
-    free = distance_mm(image.outside, image.spacing_mm) > BALL_MM
-    if not (flood(image.air, ends) & free).any():
-        return image.air
-    within = image.air & ~image.outside
-    middle = _middle_ways(within | ends.all, ends, image.spacing_mm)
-    _, nearer = nearer_of(image.air & ~ends.all, middle & ~ends.all, image.outside & ~ends.all)
-    inner: Bool[np.ndarray, "z y x"] = within & ((nearer == 1) | ends.all)
-    return inner
-
-
-def _middle_ways(
-    air: Bool[np.ndarray, "z y x"], ends: Openings, spacing_mm: float
-) -> Bool[np.ndarray, "z y x"]:
-    """Return the voxels of the ways of least resistance from each nostril to the pharynx."""
-    ways = np.zeros(air.shape, dtype=bool)
-    cost = travel_cost(air, ~air, spacing_mm)
-    places = np.argwhere(ends.pharynx)
-    middle = np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1))
-    z, y, x = (int(i) for i in places[middle])
-    for layer in ends.nostrils.values():
-        route = find_route(cost, air, (z, y, x), layer)
-        if route is not None:
-            ways[tuple(route.index.T)] = True
-    return ways
-
-
 def _measured(
     image: Image,
     ends: Openings,
@@ -304,20 +276,34 @@ def _measured(
     obstacles: dict[str, Obstacle],
     sinus_volume_ml: float,
 ) -> Airway:
-    meeting = None
-    if set(ends.nostrils) == set(SIDES):
-        left, right = (ends.nostrils[side] for side in SIDES)
-        meeting = find_meeting(lumen, left, right, ends.pharynx, image.grid)
+    meeting = _meeting(image, lumen, ends)
     measured = measure_sides(image, lumen, ends, meeting)
     sides = {side: _side(measured.get(side), side, planes, obstacles) for side in SIDES}
-    volumes = {
-        f"{image.isolevel_hu + shift:g}": volume_ml(
-            (image.hu < image.isolevel_hu + shift) & (space == 1), image.spacing_mm
-        )
-        for shift in (-100.0, 0.0, 100.0)
-    }
+    volumes, areas = {}, {}
+    for shift in (-ISOLEVEL_SHIFT_HU, 0.0, ISOLEVEL_SHIFT_HU):
+        name = f"{image.isolevel_hu + shift:g}"
+        shifted = replace(image, isolevel_hu=image.isolevel_hu + shift)
+        within = shifted.air & (space == 1)
+        volumes[name] = volume_ml(within, image.spacing_mm)
+        known = measured if shift == 0.0 else _shifted(shifted, within, ends)
+        areas[name] = {side: known[side].minimal_area_mm2 for side in sorted(known)}
     holes = meeting.holes if meeting else ()
-    return Airway(sides, image.grid, lumen, space, planes, sinus_volume_ml, volumes, holes)
+    return Airway(
+        *(sides, image.grid, lumen, space, planes, sinus_volume_ml, volumes, areas, holes)
+    )
+
+
+def _shifted(image: Image, within: Bool[np.ndarray, "z y x"], ends: Openings) -> dict[str, Side]:
+    """Return the sides at another isolevel."""
+    lumen = flood(within, ends)
+    return measure_sides(image, lumen, ends, _meeting(image, lumen, ends))
+
+
+def _meeting(image: Image, lumen: Bool[np.ndarray, "z y x"], ends: Openings) -> Meeting | None:
+    if set(ends.nostrils) != set(SIDES):
+        return None
+    left, right = (ends.nostrils[side] for side in SIDES)
+    return find_meeting(lumen, left, right, ends.pharynx, image.grid)
 
 
 def _side(

@@ -9,8 +9,10 @@ from jaxtyping import Bool, UInt8
 from scipy import ndimage
 
 from pipeline.core.units import MM3_PER_ML
-from stages.airway.head import distance_mm
+from stages.airway.head import BALL_MM, distance_mm
+from stages.airway.routes import find_route, travel_cost
 from stages.airway.sections import Image, Section, column
+from stages.airway.septum import nearer_of
 
 PLUG_MM = 1.2
 """Thickness of the layer outside a plane that serves as its opening: two voxels."""
@@ -68,6 +70,39 @@ def flood(air: Bool[np.ndarray, "z y x"], ends: Openings) -> Bool[np.ndarray, "z
     common = np.intersect1d(np.unique(labels[rim]), inlets)
     joined: Bool[np.ndarray, "z y x"] = np.isin(labels, common[common > 0])
     return joined
+
+
+def inner_air(image: Image, ends: Openings) -> Bool[np.ndarray, "z y x"]:
+    """Return the air in which the lumen is sought.
+
+    The outside's coarse outline may reach into a wide vestibule, so that it is taken out only if the plugs
+    at the planes do not hold the outer air back: where thick slices lose a wing of the nose. Then air
+    belongs inside if the middle of a way from nostril to pharynx is nearer than the outside.
+    """
+    free = distance_mm(image.outside, image.spacing_mm) > BALL_MM
+    if not (flood(image.air, ends) & free).any():
+        return image.air
+    within = image.air & ~image.outside
+    middle = _middle_ways(within | ends.all, ends, image.spacing_mm)
+    _, nearer = nearer_of(image.air & ~ends.all, middle & ~ends.all, image.outside & ~ends.all)
+    inner: Bool[np.ndarray, "z y x"] = within & ((nearer == 1) | ends.all)
+    return inner
+
+
+def _middle_ways(
+    air: Bool[np.ndarray, "z y x"], ends: Openings, spacing_mm: float
+) -> Bool[np.ndarray, "z y x"]:
+    """Return the voxels of the ways of least resistance from each nostril to the pharynx."""
+    ways = np.zeros(air.shape, dtype=bool)
+    cost = travel_cost(air, ~air, spacing_mm)
+    places = np.argwhere(ends.pharynx)
+    middle = np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1))
+    z, y, x = (int(i) for i in places[middle])
+    for layer in ends.nostrils.values():
+        route = find_route(cost, air, (z, y, x), layer)
+        if route is not None:
+            ways[tuple(route.index.T)] = True
+    return ways
 
 
 def region(

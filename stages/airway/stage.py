@@ -138,6 +138,7 @@ def airway_record(airway: Airway, settings: AirwaySettings) -> dict[str, Any]:
         "sinus_volume_ml": _rounded(airway.sinus_volume_ml),
         "isolevel_hu": settings.isolevel_hu,
         "lumen_volume_at_isolevel_ml": _rounded(airway.volume_at_ml),
+        "minimal_area_at_isolevel_mm2": _rounded(airway.minimal_area_at_mm2),
         "septum_holes": [_rounded(asdict(hole)) for hole in airway.septum_holes],
         "warnings": _warnings(airway),
     }

@@ -103,6 +103,10 @@ def test_lumen_lies_in_the_region_and_in_air(head, airway):
 def test_lumen_grows_with_the_isolevel(airway):
     low, middle, high = airway.volume_at_ml.values()
     assert low < middle < high
+    for side, record in airway.sides.items():
+        low, middle, high = (areas[side] for areas in airway.minimal_area_at_mm2.values())
+        assert low < high
+        assert middle == record.minimal_area_mm2
 
 
 @pytest.mark.slow
