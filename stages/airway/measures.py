@@ -90,7 +90,8 @@ def measure_sides(
     -----
     Both nostrils are sources of one potential, as in a breathing nose, so that a hole of the septum, real or
     false, changes little. Levels above that of the place where the sides meet lie in one side. The
-    area of an iso-surface follows from the coarea formula, integral of |grad p| dV = integral of area(p) dp.
+    area of an iso-surface is that of the vector sum of its voxel faces: exact for a flat section however it
+    lies on the grid.
     """
     source = np.logical_or.reduce(list(ends.nostrils.values()))
     flow = solve_potential(lumen, source, ends.pharynx, image.spacing_mm)
@@ -119,27 +120,51 @@ def _side(
     least = meeting + MEETING_MARGIN * (1.0 - meeting)
     inside = own.copy()
     inside[own] = (flow.potential[own] > least) & (flow.potential[own] < 1.0)
-    level, slope = flow.potential[inside], flow.gradient[inside]
-    edges = np.quantile(level, np.linspace(0.0, 1.0, LEVELS + 1))
-    bins = np.clip(np.searchsorted(edges, level) - 1, 0, LEVELS - 1)
-    total = np.bincount(bins, weights=slope, minlength=LEVELS) * image.grid.voxel_volume_mm3
-    area = total / np.maximum(np.diff(edges), 1e-12)
-    narrow = int(np.argmin(area[1:-1])) + 1
-    index = np.argwhere(inside)
-    counts = np.maximum(np.bincount(bins, minlength=LEVELS), 1)
-    centres = np.stack(
-        [np.bincount(bins, index[:, i], minlength=LEVELS) / counts for i in range(3)], axis=1
-    )
-    places = image.grid.to_world_mm(centres)
+    levels = np.quantile(flow.potential[inside], np.linspace(0.0, 1.0, LEVELS + 1))[1:-1]
+    area, places = _sections(image, np.where(own, flow.potential, np.nan), levels)
+    narrow = int(np.argmin(area))
     conductance = flux_from(flow, nostril, image.spacing_mm)
     return Side(conductance, float(area[narrow]), places[narrow], _profile(area, places))
+
+
+def _sections(
+    image: Image,
+    potential: Float[np.ndarray, "z y x"],
+    levels: Float[np.ndarray, "level"],
+) -> tuple[Float[np.ndarray, "level"], Float[np.ndarray, "level 3"]]:
+    """Return area (mm2) and centre (LPS, mm) of the surfaces on which the potential has given values.
+
+    A face between two voxels belongs to every level between their potentials.
+    """
+    vector, number = np.zeros((3, len(levels) + 1)), np.zeros(len(levels) + 1)
+    centre = np.zeros((3, len(levels) + 1))
+    for axis in range(3):
+        low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
+        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
+        first = np.searchsorted(levels, potential[low])
+        second = np.searchsorted(levels, potential[high])
+        crossed = (first != second) & np.isfinite(potential[low]) & np.isfinite(potential[high])
+        sign = np.sign(second - first)[crossed]
+        begin = np.minimum(first, second)[crossed]
+        end = np.maximum(first, second)[crossed]
+        np.add.at(vector[axis], begin, sign)
+        np.add.at(vector[axis], end, -sign)
+        np.add.at(number, begin, 1)
+        np.add.at(number, end, -1)
+        for other, index in enumerate(np.nonzero(crossed)):
+            at = index + (0.5 if other == axis else 0.0)
+            np.add.at(centre[other], begin, at)
+            np.add.at(centre[other], end, -at)
+    vector, number, centre = (np.cumsum(v, axis=-1)[..., :-1] for v in (vector, number, centre))
+    area = np.linalg.norm(vector, axis=0) * image.spacing_mm**2
+    return area, image.grid.to_world_mm((centre / np.maximum(number, 1)).T)
 
 
 def _profile(
     area_mm2: Float[np.ndarray, "level"], places_mm: Float[np.ndarray, "level 3"]
 ) -> AreaProfile:
-    """Order sections from the nostril inwards; the first and the last one are cut by the ends."""
-    area, places = area_mm2[-2:0:-1], places_mm[-2:0:-1]
+    """Order sections from the nostril inwards."""
+    area, places = area_mm2[::-1], places_mm[::-1]
     smooth = ndimage.gaussian_filter1d(places, PATH_LEVELS, axis=0, mode="nearest")
     steps = np.linalg.norm(np.diff(smooth, axis=0, prepend=smooth[:1]), axis=1)
     return AreaProfile(np.cumsum(steps), area, places)

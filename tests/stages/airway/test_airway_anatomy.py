@@ -49,11 +49,10 @@ def test_pharynx_plane_crosses_the_pharynx_and_points_down(airway):
 
 
 def test_narrowest_section_of_each_side_is_that_of_its_tube(airway):
-    # Coarea formula on voxels of 1 mm in tubes of 6 to 8 mm: differences at the stairs of an oblique wall
-    # lose up to a third of the slope there, so that the area comes out low, never high.
+    # Voxels of 1 mm in tubes of 6 to 8 mm; 0.97 and 0.94 at 0.6 mm.
     for side, radius in (("right", RADII[0]), ("left", RADII[1])):
         expected = np.pi * radius**2
-        assert 0.65 * expected < airway.sides[side].minimal_area_mm2 < 1.1 * expected
+        assert 0.85 * expected < airway.sides[side].minimal_area_mm2 < 1.05 * expected
 
 
 def test_sections_along_a_tube_have_its_area_and_lie_on_its_axis(airway):
@@ -61,8 +60,7 @@ def test_sections_along_a_tube_have_its_area_and_lie_on_its_axis(airway):
         record = airway.sides[side]
         area = np.array(record.profile_area_mm2)
         inner = area[len(area) // 4 : -len(area) // 4]
-        # Voxels of 1 mm in tubes of 6 to 8 mm: up to 12 % too large (6 % at 0.5 mm), a third low at steps.
-        assert 0.7 < np.median(inner) / (np.pi * radius**2) < 1.15
+        assert 0.95 < np.median(inner) / (np.pi * radius**2) < 1.1
         assert (np.diff(record.profile_distance_mm) >= 0).all()
         for section in record.sections.values():
             assert (section.place_mm[0] < 0) == (side == "right")
