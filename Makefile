@@ -14,10 +14,13 @@ help:
 	@echo "make check   formatting, types, import rules and dependencies only"
 	@echo "make format  format the sources"
 
-$(STAMP): requirements.lock pyproject.toml
+NATIVE := CMakeLists.txt $(wildcard stages/flow/native/*.cpp stages/flow/native/*.hpp)
+
+$(STAMP): requirements.lock pyproject.toml $(NATIVE)
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer (Debian: apt install python3 python3-venv)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is `$(PYTHON) -V`: needed is Python 3.11 or newer; try make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "the venv module is missing (Debian: apt install python3-venv)"; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || { echo "no C++ compiler ($${CXX:-c++}) was found: the flow solver is compiled on installation (Debian: apt install g++; macOS: xcode-select --install; or set CXX)"; exit 1; }
 	@echo "== creating the virtual environment $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "== installing PyTorch (first, so that nothing else chooses its build)"

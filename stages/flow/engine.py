@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from stages.flow.collision import Collision, collide
 from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS, Q
 from stages.flow.openings import OpeningLinks, OpeningState
-from stages.flow.walls import WallLinks
+from stages.flow.walls import CORRECTION_RATE, CORRECTION_STEPS, WallLinks
 
 _REFLECTED = 0.8
 """Share of anti-bounce-back, which keeps the stress, in what pressure openings return; the rest is the
@@ -95,6 +95,8 @@ class NumbaEngine:
         self._macroscopic = np.zeros((4, self._cells), dtype=precision)
         self._walls = walls.as_type(precision)
         self._rates = collision.values(precision)
+        self._deferred = np.zeros(len(walls.link), dtype=precision)
+        self._steps = 0
 
     def advance(self, steps: int, openings: OpeningState) -> None:
         """Advance some steps; the fluxes through the openings are left in `openings`."""
@@ -105,9 +107,8 @@ class NumbaEngine:
             old, new = self._old, self._new
             stream_and_collide(old, new, self._source, self._rates, self._macroscopic)
             return_from_walls(
-                *(old, new, self._source, self._macroscopic, walls.first, walls.link, walls.cell),
-                *(walls.direction, walls.behind, walls.near, walls.share, walls.here, walls.back),
-                walls.tangent,
+                *(old, new, self._source, walls.first, walls.link, walls.cell),
+                *(walls.direction, walls.near, walls.share, self._deferred),
             )
             return_from_openings(
                 *(old, new, self._source, self._macroscopic, links.link, links.cell),
@@ -118,6 +119,16 @@ class NumbaEngine:
                 openings.outlet,
             )
             self._old, self._new = new, old
+            self._steps += 1
+            if self._steps % CORRECTION_STEPS == 0:
+                self._correct_walls(CORRECTION_RATE)
+
+    def _correct_walls(self, rate: float) -> None:
+        walls = self._walls
+        correct_walls(
+            *(self._macroscopic, walls.cell, walls.direction, walls.behind),
+            *(walls.here, walls.back, self._deferred, self._precision(rate)),
+        )
 
     def macroscopic(self) -> Float[np.ndarray, "4 cell"]:
         """Return density deviation and velocity of every cell, lattice units."""
@@ -135,6 +146,7 @@ class NumbaEngine:
         self._openings = openings.as_type(self._precision)
         self._rates = collision.values(self._precision)
         self._macroscopic = macroscopic.astype(self._precision)
+        self._correct_walls(1.0)
         set_equilibrium(self._old, self._macroscopic)
         tail = self._old[Q * self._cells :]
         links = np.flatnonzero(self._source.ravel() >= Q * self._cells)
@@ -220,17 +232,13 @@ def return_from_walls(  # type: ignore[no-untyped-def] # noqa: ANN201
     old,  # noqa: ANN001
     new,  # noqa: ANN001
     source,  # noqa: ANN001
-    macroscopic,  # noqa: ANN001
     first,  # noqa: ANN001
     link,  # noqa: ANN001
     cell,  # noqa: ANN001
     direction,  # noqa: ANN001
-    behind,  # noqa: ANN001
     near,  # noqa: ANN001
     share,  # noqa: ANN001
-    here,  # noqa: ANN001
-    back,  # noqa: ANN001
-    tangent,  # noqa: ANN001
+    deferred,  # noqa: ANN001
 ):
     """Write what each wall link returns; see `walls` for the equations.
 
@@ -244,14 +252,10 @@ def return_from_walls(  # type: ignore[no-untyped-def] # noqa: ANN201
         cells = 0
         previous = -1
         for k in range(first[w], first[w + 1]):
-            c, q, b = cell[k], direction[k], behind[k]
-            cx, cy, cz = tangent[0, k], tangent[1, k], tangent[2, k]
+            c, q = cell[k], direction[k]
             outgoing = new[q * n + c]
             second = old[source[q, c]] if near[k] else new[OPPOSITE[q] * n + c]
-            along = cx * macroscopic[1, c] + cy * macroscopic[2, c] + cz * macroscopic[3, c]
-            before = cx * macroscopic[1, b] + cy * macroscopic[2, b] + cz * macroscopic[3, b]
-            value = share[k] * outgoing + (one - share[k]) * second
-            value += here[k] * along + back[k] * before
+            value = share[k] * outgoing + (one - share[k]) * second + deferred[k]
             new[19 * n + link[k]] = value
             defect += outgoing - value
             cells += c != previous
@@ -263,6 +267,25 @@ def return_from_walls(  # type: ignore[no-untyped-def] # noqa: ANN201
             if c != previous:
                 new[c] += spread
             previous = c
+
+
+@numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+def correct_walls(  # type: ignore[no-untyped-def] # noqa: ANN201
+    macroscopic,  # noqa: ANN001
+    cell,  # noqa: ANN001
+    direction,  # noqa: ANN001
+    behind,  # noqa: ANN001
+    here,  # noqa: ANN001
+    back,  # noqa: ANN001
+    deferred,  # noqa: ANN001
+    rate,  # noqa: ANN001
+):
+    """Move the deferred terms of the wall links towards what the velocities ask for."""
+    for k in numba.prange(len(cell)):
+        c, b, q = cell[k], behind[k], direction[k]
+        along = _along(q, macroscopic[1, c], macroscopic[2, c], macroscopic[3, c])
+        before = _along(q, macroscopic[1, b], macroscopic[2, b], macroscopic[3, b])
+        deferred[k] += rate * (here[k] * along + back[k] * before - deferred[k])
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

@@ -57,7 +57,7 @@ def flow_record(
             "seconds": round(seconds, 3),
             "mlups": round(cells * result.steps / max(seconds, 1e-9) / 1e6, 3),
             "walls": result.walls,
-            "engine": settings.engine,
+            "engine": result.engine,
             "precision": settings.precision,
             "threads": settings.threads,
             "bytes_per_cell": result.bytes_per_cell,

@@ -44,13 +44,16 @@ class FlowSettings(BaseModel):
         description="Collision model: with (Malaspinas 2015, arXiv:1505.06900) or without (Latt & "
         "Chopard 2006) third-order terms.",
     )
-    walls: Literal["auto", "linear", "quadratic"] = Field(
-        "auto",
-        description="Order of the interpolated walls: quadratic was within 4 % and linear within 5 to "
-        "13 % of Poiseuille's gradient at 8 to 16 cells per diameter; quadratic diverged on a nose "
-        "at 0.7 mm. auto decides by the cell's Reynolds number; fix it for a grid study.",
+    walls: Literal["quadratic", "linear"] = Field(
+        "quadratic",
+        description="Order of the interpolated walls: in pipes of 8 and 12 cells quadratic was within 3 and "
+        "1 % of Poiseuille's gradient, linear 10 and 3 %; in an oblique gap of 4 cells 6 and 39 %.",
     )
-    engine: Literal["numba"] = Field("numba", description="What computes the lattice update.")
+    engine: Literal["auto", "native", "numba"] = Field(
+        "auto",
+        description="What computes the lattice update: native (compiled C++), numba (several times "
+        "slower, equal within rounding), or auto: native where it is installed.",
+    )
     threads: int = Field(2, ge=1, le=1024, description="Processor threads.")
     lattice_velocity: float = Field(
         0.1,

@@ -20,7 +20,8 @@ from pipeline.core.progress import Progress
 from pipeline.core.units import ml_s_to_m3_s
 from stages.flow.collision import Collision
 from stages.flow.convergence import History, Means, Sample, State
-from stages.flow.engine import NumbaEngine
+from stages.flow.engine import Engine
+from stages.flow.engines import engine_name, make_engine
 from stages.flow.lattice import SOUND_SPEED_SQUARED_LU
 from stages.flow.mesh import WALL
 from stages.flow.openings import (
@@ -61,9 +62,6 @@ a minute): straight pipes develop slowly, and they are small."""
 _BLOCK_CELLS = 32
 """Edge of the blocks in which walls conserve mass: one cell makes noise of half the dynamic pressure,
 the whole lattice lets the flow rate drift along a passage."""
-_QUADRATIC_CELL_REYNOLDS = 20.0
-"""Quadratic walls are chosen below this Reynolds number of one cell and the mean velocity in the
-openings; on a real nose at 0.7 and 1.0 mm they diverged."""
 _GUESSED_PEAK = 3.0
 """First guess of the peak velocity over the mean velocity in the smaller side's openings."""
 _SPEED_CORRECTION = 0.1
@@ -100,6 +98,8 @@ class FlowResult:
         Memory that the engine moves in one update of one cell.
     walls
         ``linear`` or ``quadratic``.
+    engine
+        Name of the engine that computed.
     """
 
     scales: Scales
@@ -115,6 +115,7 @@ class FlowResult:
     window_s: float
     bytes_per_cell: int
     walls: str
+    engine: str
 
 
 class Simulation:
@@ -149,6 +150,7 @@ class Simulation:
         self._mean = np.zeros((4, len(lattice.cells)))
         self._mean_count = 0
         self._control = self._controls()
+        self._engine_name = engine_name(settings.engine)
         self._engine = self._make_engine()
 
     def run(self) -> FlowResult:
@@ -196,13 +198,9 @@ class Simulation:
         self._base_rate = float(outlet[2])
         return OpeningState(given, np.zeros(count), np.zeros(count), np.zeros(count), outlet)
 
-    def _make_engine(self) -> NumbaEngine:
-        return NumbaEngine(
-            self._lattice.neighbour,
-            self._lattice.link_cell,
-            self._lattice.link_direction,
-            walls=self._walls(),
-            openings=self._opening_links(),
+    def _make_engine(self) -> Engine:
+        return make_engine(
+            *(self._engine_name, self._lattice, self._walls(), self._opening_links()),
             collision=self._collision(),
             precision=np.dtype(self._settings.precision).type,
             threads=self._settings.threads,
@@ -227,19 +225,10 @@ class Simulation:
 
     def _walls(self) -> WallLinks:
         wall = np.setdiff1d(self._lattice.links_of(WALL), self._links.link)
-        return self._surface(wall, 1.0 if self._quadratic else 0.0)
+        return self._surface(wall, 1.0 if self._settings.walls == "quadratic" else 0.0)
 
     def _opening_links(self) -> OpeningLinks:
         return replace(self._links, surface=self._surface(self._links.link, 0.0))
-
-    @property
-    def _quadratic(self) -> bool:
-        if self._settings.walls != "auto":
-            return self._settings.walls == "quadratic"
-        area_m2 = self._smallest_area_mm2() * 1e-6
-        cell_reynolds = self._flow_m3_s / area_m2 * self._scales.spacing_m
-        cell_reynolds /= self._settings.kinematic_viscosity_m2_s
-        return cell_reynolds < _QUADRATIC_CELL_REYNOLDS
 
     def _smallest_area_mm2(self) -> float:
         """Return the opening area of the smaller side, inlets or outlets."""
@@ -393,5 +382,6 @@ class Simulation:
             mach_max=self._peak_lu / np.sqrt(SOUND_SPEED_SQUARED_LU),
             window_s=self._window_s,
             bytes_per_cell=self._engine.bytes_per_cell,
-            walls="quadratic" if self._quadratic else "linear",
+            walls=self._settings.walls,
+            engine=self._engine_name,
         )

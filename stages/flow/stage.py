@@ -16,6 +16,7 @@ from jaxtyping import Float
 from pipeline.core.artefacts import publish, write_json
 from pipeline.core.errors import InputError
 from pipeline.core.planes import Plane, read_planes
+from stages.flow.engines import engine_caveats
 from stages.flow.field_file import image_data
 from stages.flow.mesh import WALL, PatchedSurface, assemble, is_inlet, is_outlet
 from stages.flow.openings import make_openings
@@ -101,6 +102,7 @@ def _simulate(
     result = Simulation(lattice, openings, settings).run()
     seconds = time.monotonic() - start
     warnings = caveats(surface, lattice, openings, result)
+    warnings += engine_caveats(settings.engine, result.engine)
     for warning in warnings:
         _LOG.warning("%s", warning)
     nodes = NodeTable(lattice)

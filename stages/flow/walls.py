@@ -14,12 +14,22 @@ Chapman-Enskog expansion along a link and with third moments forgotten at each c
 
     phi + q phi' + (2/3) L (q or 1 - q) phi'' = 0,     L = tau - 1/2,
 
-where the wall needs phi + q phi' + (q^2 / 2) phi'' = 0. As tau approaches 1/2 the missing term moves
-the wall inwards by up to a quarter of a cell: 13 % of pressure loss in a pipe of eight cells.
-Quadratic walls add the difference to what the link returns; phi'' follows from the wall, the cell and
-the cell behind it, phi'' = 2 (q phi_behind / (1 + q) - phi) / q, with the velocity along the wall
-only, since the velocity towards it carries the sound. Linear walls leave it out: they are more
-viscous; no run with it has diverged yet.
+where the wall needs phi + q phi' + (q^2 / 2) phi'' = 0. As tau approaches 1/2, as it does in a nose, the
+missing term moves the wall inwards by up to a quarter of a cell: 13 % of pressure loss in a pipe of
+eight cells, a factor of two in an oblique gap of three. Quadratic walls add the difference to what
+the link returns; phi'' follows from the wall, the cell and the cell behind it,
+phi'' = 2 (q phi_behind / (1 + q) - phi) / q, so that parabolas are exact.
+
+The difference is a deferred correction [3]_: it follows the velocities with a time constant of some 20
+steps, slow against the sound between neighbours and fast against the flow. Added at once, it rang
+and diverged in a nose at cells of 0.7 and 1 mm; deferred, the steady state is the same and no run has
+diverged yet.
+
+A link whose opposite is cut too has no cell behind it. With both walls at q and q', linear walls turn the
+momentum along the pair of links round in each step, which all but closes the gap. Its friction must be
+that of a slit, 12 nu phi / (q + q')^2, so that of the momentum D phi that the linear part takes all
+but 36 w L phi / (q + q')^2 is given back. Where the whole cell is such a gap, along an axis, that opened a
+sheet of cells in which the flow diverged: there linear walls stay, gaps of one cell are too tight.
 
 A cell's links do not return exactly what they took: part of that is the flux between the wall and
 the staircase of links, part is an error that would leak. The sum over a block of cells is only
@@ -31,6 +41,7 @@ References
    doi:10.1063/1.1399290.
 .. [2] Ginzburg & d'Humieres (2003), Phys. Rev. E 68, 066614, for the closure relations,
    doi:10.1103/PhysRevE.68.066614.
+.. [3] Khosla & Rubin (1974), Comput. Fluids 2, 207, doi:10.1016/0045-7930(74)90014-0.
 """
 
 from __future__ import annotations
@@ -40,13 +51,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS
+from stages.flow.lattice import OPPOSITE, WEIGHTS
 
 _SMALLEST_STENCIL = 0.25
 """Distances below this share of a link do not sharpen the viscous part of the second difference."""
-_LARGEST_DRAG = 0.4
-"""Share of a cell's momentum along walls that the second-order term may take in one step: a flat wall
-takes 0.33, a corner would take up to 3 and ring."""
+_LEAST_FRICTION = 0.02
+"""Share of a pair's momentum that both its walls keep at least: all given back, nothing would damp it."""
+CORRECTION_STEPS, CORRECTION_RATE = 16, 0.56
+"""Steps between updates of the deferred terms, and the share of the difference they make up: a time constant
+of 20 steps."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +81,7 @@ class WallLinks:
     share
         Weight of the outgoing population; the second one has the rest.
     here, back
-        Weights of the momentum along the link, in the cell and in the cell behind.
-    tangent
-        The outward direction without its part normal to the wall, (3, link).
+        Weights of the velocity along the link in the deferred term, in the cell and in the cell behind.
     """
 
     first: Int[np.ndarray, "wall_cell"]
@@ -82,11 +93,10 @@ class WallLinks:
     share: Float[np.ndarray, "link"]
     here: Float[np.ndarray, "link"]
     back: Float[np.ndarray, "link"]
-    tangent: Float[np.ndarray, "3 link"]
 
     def as_type(self, precision: type[np.floating]) -> WallLinks:
         """Return the same links with weights of the populations' type."""
-        names = ("share", "here", "back", "tangent")
+        names = ("share", "here", "back")
         return replace(self, **{name: getattr(self, name).astype(precision) for name in names})
 
 
@@ -120,8 +130,9 @@ def interpolated_walls(
     """
     behind = neighbour[OPPOSITE[direction], cell].astype(np.int64)
     near, q = distance < 0.5, distance
-    tangent, strength = _curvature(cell, direction, q, neighbour.shape[1], relaxation_time)
-    strength = np.where(behind < 0, 0.0, curvature * strength)
+    strength = curvature * _curvature(direction, q, relaxation_time)
+    pair = curvature * _pairs(cell, direction, q, neighbour, relaxation_time)
+    alone = behind < 0
     order = np.lexsort((direction, cell, block[cell]))
     _, first = np.unique(block[cell[order]], return_index=True)
     return WallLinks(
@@ -129,32 +140,41 @@ def interpolated_walls(
         link=link[order].astype(np.int32),
         cell=cell[order].astype(np.int32),
         direction=direction[order].astype(np.int32),
-        behind=np.where(behind < 0, cell, behind)[order].astype(np.int32),
+        behind=np.where(alone, cell, behind)[order].astype(np.int32),
         near=near[order],
         share=np.where(near, 2.0 * q, 0.5 / q)[order],
-        here=-strength[order],
-        back=(strength * q / (1.0 + q))[order],
-        tangent=np.ascontiguousarray(tangent[:, order]),
+        here=-np.where(alone, pair, strength)[order],
+        back=np.where(alone, 0.0, strength * q / (1.0 + q))[order],
     )
 
 
 def _curvature(
-    cell: Int[np.ndarray, "wall"],
-    direction: Int[np.ndarray, "wall"],
-    q: Float[np.ndarray, "wall"],
-    cells: int,
-    relaxation_time: float,
-) -> tuple[Float[np.ndarray, "3 wall"], Float[np.ndarray, "wall"]]:
-    """Return each link's direction along the wall and the weight of its second-order term."""
-    c = VELOCITIES[direction].T.astype(np.float64)
-    w = WEIGHTS[direction]
-    normal = np.stack([np.bincount(cell, w * row, cells) for row in c])
-    normal = (normal / np.maximum(np.linalg.norm(normal, axis=0), 1e-12))[:, cell]
-    tangent = c - normal * (normal * c).sum(axis=0)
+    direction: Int[np.ndarray, "wall"], q: Float[np.ndarray, "wall"], relaxation_time: float
+) -> Float[np.ndarray, "wall"]:
+    """Return the weight of each link's second-order term."""
     near = q < 0.5
     needed = np.where(near, 2.0 * q, 1.0)
     viscous = (relaxation_time - 0.5) / np.maximum(q, _SMALLEST_STENCIL)
     excess = np.where(near, (8.0 / 3.0) * (1.0 - q), 4.0 / 3.0) * viscous
-    drag = np.bincount(cell, 3.0 * w * needed * (tangent**2).sum(axis=0), cells)
-    limit = np.minimum(1.0, _LARGEST_DRAG / np.maximum(drag, 1e-12))[cell]
-    return tangent, 3.0 * w * (needed - excess) * limit
+    weights: Float[np.ndarray, "wall"] = 3.0 * WEIGHTS[direction] * (needed - excess)
+    return weights
+
+
+def _pairs(
+    cell: Int[np.ndarray, "wall"],
+    direction: Int[np.ndarray, "wall"],
+    q: Float[np.ndarray, "wall"],
+    neighbour: Int[np.ndarray, "q cell"],
+    relaxation_time: float,
+) -> Float[np.ndarray, "wall"]:
+    """Return what links give back whose opposite is cut too; 0 in gaps of one cell along an axis."""
+    across = np.ones(neighbour.shape)
+    across[direction, cell] = q
+    gap = q + across[OPPOSITE[direction], cell]
+    taken = np.where(q < 0.5, 6.0, 3.0 / q)
+    friction = 6.0 * np.maximum(6.0 * (relaxation_time - 0.5) / gap**2, _LEAST_FRICTION)
+    cut = neighbour[1:7] < 0
+    sheet = (cut[0] & cut[1]) | (cut[2] & cut[3]) | (cut[4] & cut[5])
+    given = WEIGHTS[direction] * np.maximum(taken - friction, 0.0)
+    back: Float[np.ndarray, "wall"] = np.where(sheet[cell], 0.0, given)
+    return back

@@ -30,6 +30,37 @@ def test_quadratic_walls_are_better_than_linear_ones_at_low_viscosity():
     assert abs(quadratic) < abs(linear)
 
 
+def gap_error(cells: float, walls: str) -> float:
+    """Return the relative error of the pressure gradient of an oblique slit, 12 cells wide."""
+    width, turn, cell_reynolds = 12.0, rotation(35.0, 20.0, 10.0), 20.0
+    velocity = cell_reynolds * NU / 1e-3
+    patches = tube(rectangle(width, cells), 40.0, turn=turn)
+    case = simulate(patches, 1.0, velocity * width * cells, walls=walls)
+    n = np.arange(1, 200, 2)
+    side = 192 * cells / width / np.pi**5 * np.sum(np.tanh(n * np.pi * width / 2 / cells) / n**5)
+    exact = 12 * RHO * NU * velocity / (cells * 1e-3) ** 2 / (1 - side) * 1e-3
+    return pressure_gradient_pa_mm(case, turn[:, 2], 10.0, 32.0) / exact - 1.0
+
+
+@pytest.mark.parametrize(("cells", "bound"), [(4.0, 0.08), (3.0, 0.2), (2.0, 0.65)])
+def test_quadratic_walls_keep_oblique_gaps_of_few_cells_open(cells, bound):
+    assert abs(gap_error(cells, "quadratic")) < bound
+    # What they are for: linear walls nearly close such gaps.
+    assert gap_error(cells, "linear") > 4 * bound
+
+
+@pytest.mark.parametrize(("cells", "bound"), [(8, 0.03), (12, 0.015)])
+@pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (30.0, 20.0, 10.0)])
+@pytest.mark.slow
+def test_quadratic_walls_hold_at_the_viscosities_of_a_nose(cells, bound, angles):
+    diameter, turn = 8.0, rotation(*angles)
+    flow = 100.0 * NU / (diameter * 1e-3) * np.pi * (diameter * 1e-3) ** 2 / 4
+    case = simulate(tube(circle(diameter), 80.0, turn=turn), diameter / cells, flow * 1e6)
+    exact = 8 * RHO * NU * flow / (np.pi * (diameter / 2e3) ** 4) * 1e-3
+    assert case.result.scales.relaxation_time < 0.513
+    assert abs(pressure_gradient_pa_mm(case, turn[:, 2], 40.0, 76.0) / exact - 1.0) < bound
+
+
 @pytest.mark.slow
 def test_linear_walls_converge_at_second_order():
     coarse = pipe_error(8, 20.0, 30.0, 20.0, 10.0, walls="linear")

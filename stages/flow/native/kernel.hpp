@@ -1,0 +1,238 @@
+// One time step of a range of tiles, in place (Bailey, Myre, Walsh, Lilja & Saar 2009,
+// doi:10.1109/ICPP.2009.38).
+//
+// Before an even step slot q of a cell holds what arrives along q; the step leaves in slot -q what
+// leaves along q. Before an odd step a population that arrives along -q therefore waits in slot q of
+// the cell ahead; the step takes it from there and leaves there what goes that way. What the surface
+// returns waits in a list of its own, since the slot ahead may belong to fluid behind a thin wall.
+#pragma once
+
+#include <utility>
+
+#include "collision.hpp"
+#include "tiles.hpp"
+
+namespace ct2flow {
+namespace CT2FLOW_TARGET {
+
+template <class T, int L>
+struct Kernel {
+  static constexpr int W = Pack<T>::width < L ? Pack<T>::width : L;
+  static constexpr int kParts = L / W;
+  static constexpr int kTile = kQ * L;
+  static constexpr Bits kAll = Bits((1ull << W) - 1);
+  using V = Vector<T>;
+  static_assert(W == Pack<T>::width && L % W == 0, "a tile is a number of whole vectors");
+
+  // Let the compiler read addresses again instead of keeping nineteen of them in registers that the
+  // collision needs.
+  static CT2FLOW_INLINE void forget() { asm volatile("" ::: "memory"); }
+
+  // Where slot q of the cells ahead of a tile begins.
+  template <int q>
+  static CT2FLOW_INLINE T* ahead(const Tiles<T>& t, int64_t tile, int part) {
+    if constexpr (q == 0) return t.slot[0] + tile * L + part * W;
+    else return t.slot[q] + t.ahead[tile * kNeighbours + q - 1] + part * W;
+  }
+
+  template <class Body, int... q>
+  static CT2FLOW_INLINE void each(std::integer_sequence<int, q...>, Body body) {
+    (body(std::integral_constant<int, q>{}), ...);
+  }
+  template <class Body>
+  static CT2FLOW_INLINE void each_direction(Body body) {
+    each(std::make_integer_sequence<int, kQ>{}, body);
+  }
+
+  template <bool Odd, bool Keep>
+  static CT2FLOW_INLINE void inner(const Tiles<T>& t, int64_t tile) {
+    const Rates<T> rates{t.omega, t.third, t.recursive};
+    for (int part = 0; part < kParts; ++part) {
+      const int64_t own = tile * L + part * W;
+      V f[kQ], state[4];
+      each_direction([&](auto q) CT2FLOW_INLINED {
+        if constexpr (Odd) f[opposite(q)] = load(ahead<q>(t, tile, part));
+        else f[q] = load(t.slot[q] + own);
+      });
+      collide<T, Keep>(f, state, rates);
+      forget();
+      each_direction([&](auto q) CT2FLOW_INLINED {
+        if constexpr (Odd) store(ahead<q>(t, tile, part), f[q]);
+        else store(t.slot[opposite(q)] + own, f[q]);
+      });
+    }
+  }
+
+  static Bits bits_of(uint32_t mask, int part) { return (mask >> (part * W)) & kAll; }
+
+  // The place of a direction's first link in one part of a tile, and the next direction's.
+  struct Cursor {
+    int64_t place;
+    template <int q>
+    CT2FLOW_INLINE int64_t next(const Border& border, int part) {
+      const uint32_t link = border.link[q - 1];
+      const int64_t here = place + __builtin_popcount(link & ((1u << (part * W)) - 1));
+      place += __builtin_popcount(link);
+      return here;
+    }
+  };
+
+  // What arrives in one part of a tile at the surface.
+  template <bool Odd>
+  static CT2FLOW_INLINE void arriving(const Tiles<T>& t, const Border& border, int64_t tile,
+                                      int part, V* f) {
+    const int64_t own = tile * L + part * W;
+    Cursor cursor{border.first_link};
+    each_direction([&](auto q) CT2FLOW_INLINED {
+      constexpr int p = opposite(q);
+      if constexpr (Odd) f[p] = load(ahead<q>(t, tile, part));
+      else f[p] = load(t.slot[p] + own);
+      if constexpr (q > 0) {
+        const int64_t place = cursor.template next<q>(border, part);
+        f[p] = expand(bits_of(border.link[q - 1], part), t.returned + place, f[p]);
+      }
+    });
+    const int32_t end = (&border)[1].first_group;
+    for (int32_t g = border.first_group; g < end; ++g) {
+      const V more = f[0] + splat(t.spread[t.groups[g].block]);
+      f[0] = select(bits_of(t.groups[g].lanes, part), more, f[0]);
+    }
+  }
+
+  // What curved walls ask for: the velocities of the cells and of those behind them along the link.
+  template <int q>
+  static CT2FLOW_INLINE V curved(const Tiles<T>& t, int64_t tile, int part, Bits link,
+                                 int64_t place, const V* u) {
+    const int64_t behind = t.ahead[tile * kNeighbours + opposite(q) - 1] + part * W;
+    const V none{}, ratio = expand(link, t.walls.ratio + place, none);
+    V sum{};
+    for (int d = 0; d < 3; ++d)
+      if (kC[q][d]) {
+        const V both = fma(ratio, load(t.velocity[d] + behind), u[d + 1]);
+        sum = kC[q][d] > 0 ? sum + both : sum - both;
+      }
+    return expand(link, t.walls.here + place, none) * sum;
+  }
+
+  // Compute what the walls return to one part of a tile; give back what it is too little, by cell.
+  // See stages/flow/walls.py.
+  template <Curves C>
+  static CT2FLOW_INLINE V walls(const Tiles<T>& t, const Border& border, int64_t tile, int part,
+                                const T* arrived, const V* g, const V* u) {
+    const V none{};
+    V defect{};
+    Cursor cursor{border.first_link};
+    each_direction([&](auto q) CT2FLOW_INLINED {
+      if constexpr (q > 0) {
+        const int64_t place = cursor.template next<q>(border, part);
+        const Bits link = bits_of(border.link[q - 1], part);
+        if (link) {
+          const Bits near = bits_of(border.near[q - 1], part);
+          const V second = select(near, load(arrived + q * L + part * W), g[opposite(q)]);
+          V value = fma(expand(link, t.walls.rest + place, none), second - g[q], g[q]);
+          if constexpr (C != Curves::kNone) {
+            V deferred = expand(link, t.walls.deferred + place, none);
+            if constexpr (C == Curves::kCorrect) {
+              const V asked = curved<q>(t, tile, part, link, place, u);
+              deferred = fma(splat(t.walls.rate), asked - deferred, deferred);
+              compress(link, t.walls.deferred + place, deferred);
+            }
+            value += deferred;
+          }
+          compress(link, t.returned + place, value);
+          defect += select(link, g[q] - value, none);
+        }
+      }
+    });
+    return defect;
+  }
+
+  static CT2FLOW_INLINE void share_out(const Tiles<T>& t, const Border& border, const V* defect) {
+    const int32_t end = (&border)[1].first_group;
+    for (int32_t g = border.first_group; g < end; ++g) {
+      double sum = 0;
+      for (int part = 0; part < kParts; ++part)
+        sum += sum_lanes(select(bits_of(t.groups[g].lanes, part), defect[part], V{}));
+      t.defect[g] = sum;
+    }
+  }
+
+  template <bool Odd, bool Keep, Curves C>
+  static CT2FLOW_INLINE void outer(const Tiles<T>& t, int64_t tile, const Border& border) {
+    alignas(64) T arrived[kTile];
+    V defect[kParts];
+    T* record = border.record < 0 ? nullptr
+                                  : t.records + int64_t(border.record) * record_rows() * L;
+    const int64_t own = tile * L;
+    const bool has_walls = border.first_group < (&border)[1].first_group;
+    const Rates<T> rates{t.omega, t.third, t.recursive};
+    for (int part = 0; part < kParts; ++part) {
+      V f[kQ], u[4];
+      arriving<Odd>(t, border, tile, part, f);
+      each_direction([&](auto q) CT2FLOW_INLINED { store(arrived + q * L + part * W, f[q]); });
+      collide<T, Keep>(f, u, rates);
+      forget();
+      each_direction([&](auto q) CT2FLOW_INLINED {
+        if constexpr (!Odd) {
+          store(t.slot[opposite(q)] + own + part * W, f[q]);
+        } else {
+          const Bits fluid = bits_of(border.fluid, part);
+          const Bits cut = q > 0 ? bits_of(border.link[q > 0 ? q - 1 : 0], part) : 0;
+          store_where(fluid & ~cut, ahead<q>(t, tile, part), f[q]);
+        }
+      });
+      defect[part] = walls<C>(t, border, tile, part, arrived, f, u);
+      if (C == Curves::kKeep && border.kept_velocity)
+        for (int d = 0; d < 3; ++d)  // what solid lanes compute may be no number
+          store_where(bits_of(border.fluid, part), t.velocity[d] + own + part * W, u[d + 1]);
+      if (record) {
+        T* to = record + part * W;
+        each_direction([&](auto q) CT2FLOW_INLINED { store(to + (kQ + q) * L, f[q]); });
+        for (int d = 0; d < 4; ++d) store(to + (2 * kQ + d) * L, u[d]);
+      }
+    }
+    if (has_walls) share_out(t, border, defect);
+    if (record) std::memcpy(record, arrived, sizeof(arrived));
+  }
+
+  // What arrives in the cells of a tile; of a tile inside nothing needs a border.
+  template <bool Odd>
+  static void gather(const Tiles<T>& t, int64_t tile, T* populations) {
+    const Border none[2] = {};
+    const Border& border = t.border[tile] < 0 ? none[0] : t.borders[t.border[tile]];
+    for (int part = 0; part < kParts; ++part) {
+      V f[kQ];
+      arriving<Odd>(t, border, tile, part, f);
+      each_direction([&](auto q) CT2FLOW_INLINED { store(populations + q * L + part * W, f[q]); });
+    }
+  }
+
+  template <bool Odd, bool Keep, Curves C>
+  static void range(const Tiles<T>& t, int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      forget();
+      const int32_t border = t.border[tile];
+      if (border < 0) inner<Odd, Keep>(t, tile);
+      else outer<Odd, Keep, C>(t, tile, t.borders[border]);
+    }
+  }
+
+  template <bool Odd, bool Keep>
+  static void choose(const Tiles<T>& t, int64_t begin, int64_t end) {
+    switch (t.curves) {
+      case Curves::kNone: return range<Odd, Keep, Curves::kNone>(t, begin, end);
+      case Curves::kAdd: return range<Odd, Keep, Curves::kAdd>(t, begin, end);
+      case Curves::kCorrect: return range<Odd, Keep, Curves::kCorrect>(t, begin, end);
+      case Curves::kKeep: return range<Odd, Keep, Curves::kKeep>(t, begin, end);
+    }
+  }
+
+  static void step(const Tiles<T>& t, bool odd, int64_t begin, int64_t end) {
+    const bool keep = t.third != T(1);
+    if (odd) keep ? choose<true, true>(t, begin, end) : choose<true, false>(t, begin, end);
+    else keep ? choose<false, true>(t, begin, end) : choose<false, false>(t, begin, end);
+  }
+};
+
+}  // namespace CT2FLOW_TARGET
+}  // namespace ct2flow

@@ -1,0 +1,178 @@
+// Vectors of the widest registers that this translation unit is compiled for.
+//
+// One source is compiled several times with other target flags (see CMakeLists.txt); CT2FLOW_TARGET
+// names the namespace, so that no inline function of a wide build can replace one of a narrow build.
+// Multiplications and additions are fused only where `fma` says so (-ffp-contract=off): results then
+// do not depend on how the compiler inlines, and agree between all processors with fused operations.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// The update of a tile must be one piece of code, or its populations pass through memory.
+#define CT2FLOW_INLINED __attribute__((always_inline))
+#define CT2FLOW_INLINE inline CT2FLOW_INLINED
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace ct2flow {
+namespace CT2FLOW_TARGET {
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kRegisterBytes = 32;
+#else
+constexpr int kRegisterBytes = 16;
+#endif
+
+template <class T>
+struct Pack {
+  static constexpr int width = kRegisterBytes / int(sizeof(T));
+  typedef T Vector __attribute__((vector_size(kRegisterBytes)));
+};
+template <class T>
+using Vector = typename Pack<T>::Vector;
+
+template <class T>
+inline Vector<T> load(const T* from) {
+  Vector<T> value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+template <class T>
+inline void store(T* to, Vector<T> value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+template <class T>
+inline Vector<T> splat(T value) {
+  return value - Vector<T>{};
+}
+
+// Bits of a tile's mask that belong to the lanes of one vector, from the lowest bit on.
+using Bits = uint32_t;
+
+#if defined(__AVX512F__)
+inline Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return Vector<float>(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
+}
+inline Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return Vector<double>(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
+}
+inline void store_where(Bits bits, float* to, Vector<float> value) {
+  _mm512_mask_storeu_ps(to, __mmask16(bits), __m512(value));
+}
+inline void store_where(Bits bits, double* to, Vector<double> value) {
+  _mm512_mask_storeu_pd(to, __mmask8(bits), __m512d(value));
+}
+inline Vector<float> select(Bits bits, Vector<float> yes, Vector<float> no) {
+  return Vector<float>(_mm512_mask_mov_ps(__m512(no), __mmask16(bits), __m512(yes)));
+}
+inline Vector<double> select(Bits bits, Vector<double> yes, Vector<double> no) {
+  return Vector<double>(_mm512_mask_mov_pd(__m512d(no), __mmask8(bits), __m512d(yes)));
+}
+// Where bits are set, the next values of a list; at least one vector behind `from` must be readable.
+inline Vector<float> expand(Bits bits, const float* from, Vector<float> no) {
+  return Vector<float>(_mm512_mask_expand_ps(__m512(no), __mmask16(bits), _mm512_loadu_ps(from)));
+}
+inline Vector<double> expand(Bits bits, const double* from, Vector<double> no) {
+  return Vector<double>(_mm512_mask_expand_pd(__m512d(no), __mmask8(bits), _mm512_loadu_pd(from)));
+}
+// The reverse: the lanes with set bits one after the other.
+inline void compress(Bits bits, float* to, Vector<float> value) {
+  const __m512 packed = _mm512_maskz_compress_ps(__mmask16(bits), __m512(value));
+  _mm512_mask_storeu_ps(to, __mmask16((1u << __builtin_popcount(bits)) - 1), packed);
+}
+inline void compress(Bits bits, double* to, Vector<double> value) {
+  const __m512d packed = _mm512_maskz_compress_pd(__mmask8(bits), __m512d(value));
+  _mm512_mask_storeu_pd(to, __mmask8((1u << __builtin_popcount(bits)) - 1), packed);
+}
+#elif defined(__AVX2__)
+inline __m256i lanes(Bits bits, float) {
+  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(int(bits)), bit), bit);
+}
+inline __m256i lanes(Bits bits, double) {
+  const __m256i bit = _mm256_setr_epi64x(1, 2, 4, 8);
+  return _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(int64_t(bits)), bit), bit);
+}
+inline Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return Vector<float>(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
+}
+inline Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return Vector<double>(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
+}
+inline void store_where(Bits bits, float* to, Vector<float> value) {
+  _mm256_maskstore_ps(to, lanes(bits, 0.0f), __m256(value));
+}
+inline void store_where(Bits bits, double* to, Vector<double> value) {
+  _mm256_maskstore_pd(to, lanes(bits, 0.0), __m256d(value));
+}
+inline Vector<float> select(Bits bits, Vector<float> yes, Vector<float> no) {
+  return Vector<float>(
+      _mm256_blendv_ps(__m256(no), __m256(yes), _mm256_castsi256_ps(lanes(bits, 0.0f))));
+}
+inline Vector<double> select(Bits bits, Vector<double> yes, Vector<double> no) {
+  return Vector<double>(
+      _mm256_blendv_pd(__m256d(no), __m256d(yes), _mm256_castsi256_pd(lanes(bits, 0.0))));
+}
+#else
+template <class V>
+inline V fma(V a, V b, V c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  for (size_t k = 0; k < sizeof(V) / sizeof(a[0]); ++k) c[k] = std::fma(a[k], b[k], c[k]);
+  return c;
+#else
+  return a * b + c;
+#endif
+}
+template <class T, class V>
+inline void store_where(Bits bits, T* to, V value) {
+  for (int k = 0; k < Pack<T>::width; ++k)
+    if (bits >> k & 1u) to[k] = value[k];
+}
+template <class V>
+inline V select(Bits bits, V yes, V no) {
+  for (size_t k = 0; k < sizeof(V) / sizeof(yes[0]); ++k)
+    if (bits >> k & 1u) no[k] = yes[k];
+  return no;
+}
+#endif
+
+#if !defined(__AVX512F__)
+template <class T, class V>
+inline V expand(Bits bits, const T* from, V no) {
+  for (; bits; bits &= bits - 1) no[__builtin_ctz(bits)] = *from++;
+  return no;
+}
+template <class T, class V>
+inline void compress(Bits bits, T* to, V value) {
+  for (; bits; bits &= bits - 1) *to++ = value[__builtin_ctz(bits)];
+}
+#endif
+
+// The sum of all lanes, in double precision and in a fixed order.
+#if defined(__AVX512F__)
+inline double sum_lanes(Vector<double> value) { return _mm512_reduce_add_pd(__m512d(value)); }
+inline double sum_lanes(Vector<float> value) {
+  const __m512 all = __m512(value);
+  const __m256 upper = _mm512_extractf32x8_ps(all, 1);
+  return _mm512_reduce_add_pd(
+      _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(all)), _mm512_cvtps_pd(upper)));
+}
+#else
+template <class V>
+inline double sum_lanes(V value) {
+  double sum[2] = {};
+  for (size_t k = 0; k < sizeof(V) / sizeof(value[0]); ++k) sum[k % 2] += double(value[k]);
+  return sum[0] + sum[1];
+}
+#endif
+
+}  // namespace CT2FLOW_TARGET
+}  // namespace ct2flow

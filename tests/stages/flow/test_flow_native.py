@@ -1,0 +1,419 @@
+"""What every engine promises, and what the compiled one promises beyond."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from flow_meshes import blocks, circle, rotation, tube
+from flow_runs import NU, simulate
+
+from pipeline.core.errors import UsageError
+from stages.flow import engines
+from stages.flow.collision import Collision
+from stages.flow.engine import NumbaEngine
+from stages.flow.lattice import OPPOSITE, VELOCITIES, Q
+from stages.flow.mesh import assemble
+from stages.flow.openings import OpeningLinks, OpeningState, make_openings
+from stages.flow.settings import FlowSettings
+from stages.flow.simulation import Simulation
+from stages.flow.voxels import SparseLattice, build_lattice
+from stages.flow.walls import WallLinks, interpolated_walls
+
+native_engine = pytest.importorskip(
+    "stages.flow.native_engine", reason="the compiled engine is not installed"
+)
+NativeEngine = native_engine.NativeEngine
+
+ENGINES = ("native", "numba")
+PRECISIONS = (np.float32, np.float64)
+# One operation's rounding of populations of size 0.01, some tens of operations long.
+ROUNDING = {np.float32: 0.01 * 2**-23 * 30, np.float64: 0.01 * 2**-52 * 30}
+every_engine = pytest.mark.parametrize("name", ENGINES)
+every_precision = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+@dataclass
+class Parts:
+    """Hold what an engine is made of."""
+
+    lattice: SparseLattice
+    walls: WallLinks
+    openings: OpeningLinks
+    collision: Collision
+    state: OpeningState
+
+    def engine(self, name: str, precision: type[np.floating], **more: Any):
+        lattice = self.lattice
+        made = {"native": NativeEngine, "numba": NumbaEngine}[name]
+        if name == "native":
+            more["cells"] = lattice.cells
+        return made(
+            *(lattice.neighbour, lattice.link_cell, lattice.link_direction),
+            walls=self.walls,
+            openings=self.openings,
+            collision=self.collision,
+            precision=precision,
+            **{"threads": 1, **more},
+        )
+
+    def started(self, name: str, precision: type[np.floating], fields: np.ndarray, **more: Any):
+        engine = self.engine(name, precision, **more)
+        engine.restart(fields.astype(precision), self.walls, self.openings, self.collision)
+        return engine, copy.deepcopy(self.state)
+
+
+def open_pipe(walls: str = "linear", inlet: str = "developed", diameter: float = 8.0) -> Parts:
+    surface = assemble(tube(circle(diameter), 20.0, turn=rotation(30.0, 20.0, 10.0)))
+    lattice = build_lattice(surface, 0.8)
+    settings = FlowSettings(
+        flow_rate_ml_s=2.0, spacing_mm=0.8, inlet=inlet, walls=walls, engine="numba"
+    )
+    run = Simulation(lattice, make_openings(surface, lattice), settings)
+    state = run._control
+    state.speed, state.level = np.full(2, 0.02), np.full(2, 0.003)
+    state.outlet[2:4] = 1e-3, 0.5
+    return Parts(lattice, run._walls(), run._opening_links(), run._collision(), state)
+
+
+def closed_lattice(inside: np.ndarray) -> SparseLattice:
+    """Return a lattice of given cells whose missing neighbours are walls half a link away."""
+    cells = np.argwhere(inside)
+    index = np.full(np.array(inside.shape) + 2, -1)
+    index[tuple((cells + 1).T)] = np.arange(len(cells))
+    neighbour = np.stack([index[tuple((cells + 1 + c).T)] for c in VELOCITIES]).astype(np.int32)
+    direction, cell = np.nonzero(neighbour < 0)
+    half, wall = np.full(len(cell), 0.5), np.zeros(len(cell), dtype=np.int64)
+    return SparseLattice(
+        *(np.zeros(3), 1.0, inside.shape, cells, neighbour, cell, direction, half, wall),
+        names=("wall",),
+    )
+
+
+def closed_box(
+    inside: np.ndarray,
+    distance: float = 0.5,
+    curvature: float = 0.0,
+    tau: float = 0.51,
+    edge: int = 8,
+) -> Parts:
+    lattice = closed_lattice(inside)
+    link = np.arange(len(lattice.link_cell))
+
+    def some(chosen: np.ndarray) -> WallLinks:
+        return interpolated_walls(
+            *(chosen, lattice.link_cell[chosen], lattice.link_direction[chosen]),
+            *(np.full(len(chosen), distance), lattice.neighbour),
+            block=lattice.blocks(edge),
+            relaxation_time=tau,
+            curvature=curvature,
+        )
+
+    none = np.zeros(0, dtype=np.int32)
+    openings = OpeningLinks(
+        *(none, none, none, none, np.zeros(0), np.zeros(0, bool), some(none)),
+        *(np.zeros((3, 0)), np.zeros(0, bool)),
+    )
+    state = OpeningState(
+        given_velocity=False,
+        level=np.zeros(0),
+        speed=np.zeros(0),
+        flux=np.zeros(0),
+        outlet=np.zeros(6),
+    )
+    return Parts(lattice, some(link), openings, Collision(1 / tau), state)
+
+
+def winding(shape: tuple[int, int, int] = (14, 21, 37)) -> np.ndarray:
+    """Return curved slots of three to six cells, with rows that stop and start."""
+    x, y, z = np.indices(shape)
+    slot = np.abs((x + 2.5 * np.sin(0.3 * y) + 1.5 * np.cos(0.22 * z)) % 8 - 4) < 2.2
+    return slot & (np.abs((y + 0.3 * z) % 9 - 4) > 0.8)
+
+
+def random_fields(parts: Parts, size: float = 0.01, seed: int = 1) -> np.ndarray:
+    return size * np.random.default_rng(seed).standard_normal((4, len(parts.lattice.cells)))
+
+
+def arriving(engine: Any) -> np.ndarray:
+    """Return what arrives at each cell, (q, cell)."""
+    if isinstance(engine, NumbaEngine):
+        return engine._old[engine._source]
+    return engine.populations()
+
+
+@every_precision
+@pytest.mark.parametrize("inlet", ["developed", "total-pressure"])
+def test_native_and_numba_take_the_same_steps(inlet, precision):
+    parts = open_pipe(inlet=inlet)
+    fields = random_fields(parts)
+    (native, ours), (numba, theirs) = (parts.started(n, precision, fields) for n in ENGINES)
+    for _ in range(5):
+        native.advance(1, ours)
+        numba.advance(1, theirs)
+        np.testing.assert_allclose(
+            arriving(native), arriving(numba), rtol=0, atol=10 * ROUNDING[precision]
+        )
+    links = len(parts.openings.link)
+    np.testing.assert_allclose(
+        ours.flux, theirs.flux, rtol=0, atol=links * 10 * ROUNDING[precision]
+    )
+    np.testing.assert_allclose(ours.outlet, theirs.outlet, rtol=1e-4)
+
+
+@every_precision
+@pytest.mark.parametrize("collision", [Collision(1.9, 0.7, 1.0), Collision(1.9, 1.0, 0.0)])
+def test_native_and_numba_collide_the_same_with_every_rate(collision, precision):
+    parts = closed_box(winding())
+    parts.collision = collision
+    (native, ours), (numba, theirs) = (
+        parts.started(n, precision, random_fields(parts)) for n in ENGINES
+    )
+    native.advance(3, ours)
+    numba.advance(3, theirs)
+    np.testing.assert_allclose(
+        arriving(native), arriving(numba), rtol=0, atol=10 * ROUNDING[precision]
+    )
+
+
+@pytest.mark.parametrize("level", ["base", "v3"])
+def test_every_instruction_set_computes_the_same(level):
+    best = native_engine._core.best_level()
+    if level not in native_engine.levels():
+        pytest.skip(f"this processor does not run {level}")
+    parts = closed_box(winding(), distance=0.3)
+    fields = random_fields(parts)
+    (one, first), (two, second) = (
+        parts.started("native", np.float64, fields, level=chosen) for chosen in (best, level)
+    )
+    one.advance(4, first)
+    two.advance(4, second)
+    np.testing.assert_allclose(
+        one.populations(), two.populations(), rtol=0, atol=10 * ROUNDING[np.float64]
+    )
+
+
+@every_precision
+@every_engine
+def test_a_closed_box_keeps_its_mass_for_a_thousand_steps(name, precision):
+    parts = closed_box(winding())
+    engine, state = parts.started(name, precision, random_fields(parts))
+    before = arriving(engine).sum(dtype=np.float64)
+    engine.advance(1000, state)
+    populations = arriving(engine)
+    # Each step rounds each population once: a random walk of 1000 n steps.
+    walk = np.sqrt(1000 * populations.size) * 0.01 * np.finfo(precision).eps
+    assert abs(populations.sum(dtype=np.float64) - before) < 10 * walk
+
+
+@every_precision
+@every_engine
+@pytest.mark.parametrize("distance", [0.2, 0.9])
+def test_interpolated_walls_keep_the_mass_of_every_block(name, precision, distance):
+    parts = closed_box(winding(), distance=distance, curvature=1.0)
+    engine, state = parts.started(name, precision, random_fields(parts))
+    before = arriving(engine).sum(dtype=np.float64)
+    engine.advance(101, state)
+    after = arriving(engine)
+    walk = np.sqrt(101 * after.size) * 0.01 * np.finfo(precision).eps
+    assert abs(after.sum(dtype=np.float64) - before) < 10 * walk
+
+
+@every_precision
+@pytest.mark.parametrize("walls", ["linear", "quadratic"])
+def test_results_do_not_depend_on_the_number_of_threads(walls, precision):
+    parts = open_pipe(walls, diameter=14.0)
+    fields = random_fields(parts)
+    results = []
+    for threads in (1, 2, 3):
+        engine, state = parts.started("native", precision, fields, threads=threads)
+        assert engine.threads == threads
+        engine.advance(37, state)
+        results.append((engine.populations().tobytes(), state.flux.tobytes()))
+    assert results[0] == results[1] == results[2]
+
+
+@every_precision
+@pytest.mark.parametrize("steps", [4, 15, 16])
+def test_a_checkpoint_continues_bit_by_bit(steps, precision):
+    parts = open_pipe("quadratic", "total-pressure")
+    whole, state = parts.started("native", precision, random_fields(parts))
+    whole.advance(steps, state)
+    kept, kept_state = whole.state(), copy.deepcopy(state)
+    whole.advance(19, state)
+    again = parts.engine("native", precision)
+    again.load(kept)
+    np.testing.assert_array_equal(again.populations(), kept["populations"])
+    again.advance(19, kept_state)
+    np.testing.assert_array_equal(again.populations(), whole.populations())
+    np.testing.assert_array_equal(kept_state.flux, state.flux)
+
+
+@every_precision
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_mirrored_lattice_has_the_mirrored_flow(axis, precision):
+    inside = winding()
+    # One block holds all: blocks begin at one corner and would not be mirrored.
+    parts = closed_box(inside, distance=0.35, edge=64)
+    mirrored = closed_box(np.flip(inside, axis), distance=0.35, edge=64)
+    fields = random_fields(parts)
+    shape = inside.shape
+    place = parts.lattice.cells.copy()
+    place[:, axis] = shape[axis] - 1 - place[:, axis]
+    number = np.full(shape, -1)
+    number[tuple(mirrored.lattice.cells.T)] = np.arange(len(place))
+    twin = number[tuple(place.T)]
+    turned = np.empty_like(fields)
+    turned[:, twin] = fields
+    turned[1 + axis] *= -1
+    one, first = parts.started("native", precision, fields)
+    two, second = mirrored.started("native", precision, turned)
+    one.advance(20, first)
+    two.advance(20, second)
+    expected = two.macroscopic()[:, twin]
+    expected[1 + axis] *= -1
+    np.testing.assert_allclose(one.macroscopic(), expected, rtol=0, atol=200 * ROUNDING[precision])
+
+
+def test_turning_the_lattice_turns_the_flow():
+    inside = winding()
+    parts, turned = closed_box(inside), closed_box(inside.transpose(1, 2, 0))
+    number = np.full(turned.lattice.shape, -1)
+    number[tuple(turned.lattice.cells.T)] = np.arange(len(turned.lattice.cells))
+    twin = number[tuple(parts.lattice.cells[:, [1, 2, 0]].T)]
+    fields = random_fields(parts)
+    other = np.empty_like(fields)
+    other[:, twin] = fields[[0, 2, 3, 1]]
+    one, first = parts.started("native", np.float64, fields)
+    two, second = turned.started("native", np.float64, other)
+    one.advance(20, first)
+    two.advance(20, second)
+    np.testing.assert_allclose(
+        one.macroscopic()[[0, 2, 3, 1]],
+        two.macroscopic()[:, twin],
+        rtol=0,
+        atol=200 * ROUNDING[np.float64],
+    )
+
+
+def test_restarting_sets_the_state_that_was_given():
+    parts = closed_box(np.ones((5, 6, 20), dtype=bool))
+    fields = np.zeros((4, len(parts.lattice.cells)))
+    fields[0] = 0.004
+    for name in ENGINES:
+        engine, state = parts.started(name, np.float64, fields)
+        engine.advance(3, state)  # uniform density at rest stays
+        np.testing.assert_allclose(engine.macroscopic(), fields, rtol=0, atol=1e-16)
+
+
+def test_air_at_rest_stays_exactly_at_rest():
+    parts = closed_box(winding(), distance=0.3, curvature=1.0)
+    engine = parts.engine("native", np.float32)
+    state = copy.deepcopy(parts.state)
+    engine.advance(9, state)
+    assert not engine.populations().any()
+
+
+def test_fluid_behind_a_wall_thinner_than_a_cell_feels_nothing():
+    """A sheet without thickness cuts links between fluid cells; motion must stay on its side."""
+    inside = np.ones((12, 9, 33), dtype=bool)
+    parts = closed_box(inside)
+    lattice = parts.lattice
+    sheet = 6
+    ahead = lattice.cells + VELOCITIES[:, None, :]
+    crosses = (lattice.cells[None, :, 0] < sheet) != (ahead[..., 0] < sheet)
+    neighbour = np.where(crosses, -1, lattice.neighbour).astype(np.int32)
+    direction, cell = np.nonzero(neighbour < 0)
+    wall = np.zeros(len(cell), dtype=np.int64)
+    cut = SparseLattice(
+        *(np.zeros(3), 1.0, lattice.shape, lattice.cells, neighbour, cell, direction),
+        *(np.full(len(cell), 0.5), wall, ("wall",)),
+    )
+    link = np.arange(len(cell))
+    walls = interpolated_walls(
+        *(link, cell, direction, cut.link_distance, neighbour),
+        block=np.where(cut.cells[:, 0] < sheet, 0, 1),
+        relaxation_time=0.51,
+        curvature=0.0,
+    )
+    split = Parts(cut, walls, parts.openings, parts.collision, parts.state)
+    fields = random_fields(split)
+    fields[:, cut.cells[:, 0] >= sheet] = 0.0
+    (native, ours), (numba, theirs) = (split.started(n, np.float64, fields) for n in ENGINES)
+    native.advance(30, ours)
+    numba.advance(30, theirs)
+    assert np.abs(native.macroscopic()[:, cut.cells[:, 0] >= sheet]).max() == 0.0
+    np.testing.assert_allclose(arriving(native), arriving(numba), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("walls", ["linear", "quadratic"])
+def test_a_converged_pipe_has_the_same_pressure_loss_with_both_engines(walls):
+    flow = 20.0 * NU / 8e-3 * np.pi * 8e-3**2 / 4 * 1e6
+    patches = tube(circle(8.0), 24.0, turn=rotation(30.0, 20.0, 10.0))
+    losses = []
+    for name in ENGINES:
+        case = simulate(
+            patches, 1.0, flow, engine=name, walls=walls, precision="float64", tolerance=1e-6
+        )
+        assert case.result.engine == name
+        losses.append(case.result.means.loss_pa)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_openings_that_span_blocks_take_their_own_distances():
+    """The order of the walls' tables is not that of the openings' links; results must not care."""
+    parts = open_pipe(inlet="total-pressure")
+    surface = parts.openings.surface
+    assert surface is not None
+    order = np.random.default_rng(5).permutation(len(surface.link))
+    names = ("link", "cell", "direction", "behind", "near", "share", "here", "back")
+    shuffled = copy.copy(surface)
+    for name in names:
+        object.__setattr__(shuffled, name, getattr(surface, name)[order])
+    fields = random_fields(parts)
+    one, first = parts.started("native", np.float64, fields)
+    object.__setattr__(parts.openings, "surface", shuffled)
+    two, second = parts.started("native", np.float64, fields)
+    one.advance(5, first)
+    two.advance(5, second)
+    np.testing.assert_array_equal(one.populations(), two.populations())
+
+
+def test_opposite_directions_stay_opposite_in_the_kernel():
+    for axes in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
+        none = np.zeros(0, dtype=np.int64)
+        tiling = native_engine.Tiling(axes, none, none, np.zeros((0, Q - 1), dtype=np.int32))
+        np.testing.assert_array_equal(
+            tiling.direction[OPPOSITE], OPPOSITE[tiling.direction], strict=False
+        )
+
+
+def test_rows_follow_the_axis_that_fills_tiles_best():
+    for axis in range(3):
+        shape = [5, 5, 5]
+        shape[axis] = 64
+        tiling = native_engine.make_tiling(np.argwhere(np.ones(shape, dtype=bool)))
+        assert tiling.axes[0] == axis
+        assert tiling.tiles == 5 * 5 * 64 // native_engine.LANES
+
+
+def test_an_engine_that_was_not_built_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="C\\+\\+"):
+        engines.engine_name("native")
+    assert engines.engine_name("auto") == "numba"
+    assert "Numba" in engines.engine_caveats("auto", "numba")[0]
+    assert engines.engine_caveats("numba", "numba") == []
+
+
+def test_blocks_of_cubes_run_natively():
+    occupied = np.ones((4, 4, 12), dtype=bool)
+
+    def name_of(centre, normal):
+        return {-1: "inlet", 1: "outlet"}.get(normal[2], "wall")
+
+    case = simulate(blocks(occupied, 1.0, name_of), 0.5, 1.0, engine="native", max_steps=200)
+    assert case.flux_ml_s("inlet") > 0.1
