@@ -87,7 +87,7 @@ class WorkflowConfig(_Strict):
     restoration: RestorationSettings = RestorationSettings()
     airway: AirwaySettings = AirwaySettings()
     surface: SurfaceSettings = SurfaceSettings()
-    flow: FlowSettings = FlowSettings(spacing_mm=0.5, flow_throughs=0.25)
+    flow: FlowSettings = FlowSettings(spacing_mm=0.35, flow_throughs=0.25)
     """A nose at 250 ml/s is filled in 140 ms; a quarter of that lets the jets settle."""
     comparison: ComparisonSettings = ComparisonSettings()
     report: ReportSettings = ReportSettings()

@@ -30,7 +30,8 @@ def surface(
     airway
         Airway folder of that volume.
     output
-        SURFACE_DIR to make: wall.stl, inlet-*.stl, outlet-pharynx.stl, airway.stl, surface.json.
+        SURFACE_DIR to make: wall.stl, inlet-*.stl, outlet-pharynx.stl, airway.stl, surface.json; with pipes
+        or outside air before the nostrils also planes.json, the nostrils' planes.
     overwrite
         Replace the output if it exists.
     """

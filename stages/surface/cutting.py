@@ -63,7 +63,7 @@ def cut_open(mesh: Mesh, plane: Plane, *, keep_ahead: bool) -> tuple[Mesh, Openi
     ahead = height >= 0
     count = ahead[mesh.faces].sum(axis=1)
     crossing = np.flatnonzero((count == 1) | (count == 2))
-    edges, ends = _crossed_edges(mesh.faces[crossing], ahead)
+    edges, ends = crossed_edges(mesh.faces[crossing], ahead)
     chosen, loops = _choose_loops(mesh.points, height, edges, ends, plane, frame)
     points, height = _clear(mesh, height, crossing[chosen], normal)
     cut = Cut(Mesh(points, mesh.faces), height, crossing[chosen], edges, ends[chosen], loops)
@@ -112,7 +112,7 @@ def _clear(
     return mesh.points + shift[:, None] * normal, height + shift
 
 
-def _crossed_edges(
+def crossed_edges(
     faces: Int[np.ndarray, "face 3"], ahead: Bool[np.ndarray, "vertex"]
 ) -> tuple[Int[np.ndarray, "edge 2"], Int[np.ndarray, "face 2"]]:
     """Return the crossed edges and, per face, its two: first the one passed towards ahead.
@@ -231,7 +231,7 @@ def _split(cut: Cut, plane: Plane, *, keep_ahead: bool) -> tuple[Mesh, Opening]:
     number = np.full(len(cut.edges), -1)
     number[used] = len(mesh.points) + np.arange(len(used))
     corners = mesh.faces[cut.faces]
-    parts = _parts(corners, height > 0, number[cut.ends], keep_ahead=keep_ahead)
+    parts = kept_parts(corners, height > 0, number[cut.ends], keep_ahead=keep_ahead)
     points = np.concatenate([mesh.points, at])
     faces = np.concatenate([np.delete(mesh.faces, cut.faces, axis=0), parts])
     labels = components(faces, len(points))
@@ -246,7 +246,7 @@ def _split(cut: Cut, plane: Plane, *, keep_ahead: bool) -> tuple[Mesh, Opening]:
     return Mesh(points, faces).part(~beyond[faces[:, 0]]), opening
 
 
-def _parts(
+def kept_parts(
     faces: Int[np.ndarray, "cut 3"],
     ahead: Bool[np.ndarray, "vertex"],
     ends: Int[np.ndarray, "cut 2"],

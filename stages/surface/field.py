@@ -13,6 +13,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.geometry import VoxelGrid
 from pipeline.core.planes import Plane
 from pipeline.core.volume import Volume
+from stages.surface.outside import Ball, with_outside_air
 
 REGION_HU_PER_MM = 2000.0
 """Slope of the region's term. Air lies 600 HU below the level at most, so that the term moves a wall only
@@ -44,8 +45,11 @@ def compose_field(
     isolevel_hu: float,
     spacing_mm: float,
     order: Literal[1, 3],
+    ball: Ball | None = None,
 ) -> WallField:
     """Return max(HU - isolevel, slope x distance to the region), air not connected taken out.
+
+    With a ball, the least of that and of the outside air within it.
 
     Parameters
     ----------
@@ -61,16 +65,24 @@ def compose_field(
         Spacing of the field's grid.
     order
         Interpolation of the image: 1 linear, 3 cubic.
+    ball
+        Outside air before the nostrils that is to be part of the body.
 
     Raises
     ------
     InputError
         If the pharynx's centre is no air.
     """
-    grid = _grid_around(region, spacing_mm)
-    values = sample(volume, grid, order=order) - isolevel_hu
-    values = np.maximum(values, REGION_HU_PER_MM * _signed_distance_mm(region, grid))
+    grid = _grid_around(region, spacing_mm, ball)
+    above = sample(volume, grid, order=order) - isolevel_hu
+    values = np.maximum(above, REGION_HU_PER_MM * _signed_distance_mm(region, grid))
     values = _only_connected(values, grid, planes["pharynx"])
+    if ball is not None:
+        nostrils = [plane for plane in planes.values() if plane.name != "pharynx"]
+        values = with_outside_air(
+            above, values, grid, nostrils, ball, slope_hu_per_mm=REGION_HU_PER_MM
+        )
+        values = _only_connected(values, grid, planes["pharynx"])
     small = np.abs(values) < LEAST_HU
     values[small] = np.where(values[small] < 0, -LEAST_HU, LEAST_HU)
     # The field's border is wall, so that the surface is closed.
@@ -105,7 +117,7 @@ def _used_box(volume: Volume, grid: VoxelGrid) -> tuple[tuple[int, ...], tuple[i
     return tuple(int(i) for i in low), tuple(int(i) for i in high)
 
 
-def _grid_around(region: Volume, spacing_mm: float) -> VoxelGrid:
+def _grid_around(region: Volume, spacing_mm: float, ball: Ball | None) -> VoxelGrid:
     where = ndimage.find_objects((region.values > 0).astype(np.uint8))
     if not where or where[0] is None:
         raise InputError("The airway's region is empty; run 'ct2flow airway' again.")
@@ -117,6 +129,8 @@ def _grid_around(region: Volume, spacing_mm: float) -> VoxelGrid:
         dtype=float,
     )
     points = region.grid.to_world_mm(corners)
+    if ball is not None:
+        points = np.concatenate([points, ball.centre_mm + np.outer((-1, 1), [ball.radius_mm] * 3)])
     low, high = points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM
     # Multiples of the spacing: a variant with another region samples the image at the same points.
     first = np.floor(low / spacing_mm).astype(int)

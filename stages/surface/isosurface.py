@@ -14,7 +14,7 @@ from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkImageData, vtkPolyDat
 from vtkmodules.vtkFiltersCore import vtkFlyingEdges3D, vtkWindowedSincPolyDataFilter
 
 from pipeline.core.geometry import VoxelGrid
-from stages.surface.mesh import Mesh, volume_mm3
+from stages.surface.mesh import Mesh
 
 
 def extract_surface(values: Float[np.ndarray, "z y x"], grid: VoxelGrid) -> Mesh:
@@ -40,11 +40,13 @@ def extract_surface(values: Float[np.ndarray, "z y x"], grid: VoxelGrid) -> Mesh
     edges.ComputeGradientsOff()
     edges.ComputeScalarsOff()
     edges.Update()
-    mesh = _from_vtk(edges.GetOutput())
-    offset = np.array(grid.origin_mm)
-    if len(mesh.faces) and volume_mm3(mesh) < 0:
-        mesh = Mesh(mesh.points, mesh.faces[:, ::-1])
-    return Mesh(mesh.points + offset, mesh.faces)
+    output = edges.GetOutput()
+    if output.GetNumberOfCells() == 0:
+        return Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64))
+    points = vtk_to_numpy(output.GetPoints().GetData()) + np.array(grid.origin_mm)
+    faces = vtk_to_numpy(output.GetPolys().GetConnectivityArray()).reshape(-1, 3)
+    # Flying edges turns its triangles towards lower values, which here are inside.
+    return Mesh(points, faces[:, ::-1])
 
 
 def smooth_surface(mesh: Mesh, *, iterations: int, pass_band: float) -> Mesh:
@@ -68,14 +70,6 @@ def smooth_surface(mesh: Mesh, *, iterations: int, pass_band: float) -> Mesh:
     smoother.Update()
     points = vtk_to_numpy(smoother.GetOutput().GetPoints().GetData()).astype(np.float64)
     return Mesh(points + centre, mesh.faces)
-
-
-def _from_vtk(data: vtkPolyData) -> Mesh:
-    if data.GetNumberOfCells() == 0:
-        return Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64))
-    points = vtk_to_numpy(data.GetPoints().GetData()).astype(np.float64)
-    cells = vtk_to_numpy(data.GetPolys().GetConnectivityArray()).astype(np.int64)
-    return Mesh(points, cells.reshape(-1, 3))
 
 
 def _to_vtk(mesh: Mesh) -> vtkPolyData:

@@ -54,9 +54,12 @@ def volume_mm3(mesh: Mesh) -> float:
 
 def edge_faults(faces: Faces) -> tuple[int, int]:
     """Return the number of edges without exactly two faces and of those passed twice the same way."""
-    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    _, repeats = np.unique(directed, axis=0, return_counts=True)
-    _, counts = np.unique(np.sort(directed, axis=1), axis=0, return_counts=True)
+    start, end = (np.concatenate([faces[:, i] for i in order]) for order in ((0, 1, 2), (1, 2, 0)))
+    size = np.int64(faces.max(initial=0)) + 1
+    # One integer per edge: rows sort ten times slower.
+    _, repeats = np.unique(start * size + end, return_counts=True)
+    both = np.minimum(start, end) * size + np.maximum(start, end)
+    _, counts = np.unique(both, return_counts=True)
     return int((counts != 2).sum()), int((repeats != 1).sum())
 
 

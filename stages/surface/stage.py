@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 
 from pipeline.core.artefacts import check_writable, publish, read_json, write_json
 from pipeline.core.errors import InputError
-from pipeline.core.planes import Plane, read_planes
+from pipeline.core.planes import Plane, read_planes, write_planes
 from pipeline.core.progress import Progress
 from pipeline.core.units import MM3_PER_ML
 from pipeline.core.volume import read_volume
-from stages.surface.build import AirwaySurface, build_surface
+from stages.surface.build import PLAIN, AirwaySurface, Sizes, build_surface, sizes_at, sizes_of
 from stages.surface.checks import check_patches
-from stages.surface.mesh import Mesh, area_mm2, is_closed, join, volume_mm3
+from stages.surface.mesh import Mesh, area_mm2, is_closed, join, normals_mm2, volume_mm3
+from stages.surface.quality import triangle_quality
 from stages.surface.repair import repair_patches
-from stages.surface.settings import SurfaceSettings
+from stages.surface.settings import LEAST_LEVEL_HU, MOST_LEVEL_HU, SurfaceSettings
 from stages.surface.stl import read_stl, write_stl
 
 FORMAT = 1
@@ -57,9 +59,18 @@ def run(
     record = read_json(airway / "airway.json")
     planes = _open_planes(airway, record)
     image, region = read_volume(volume), read_volume(airway / "region.nii.gz")
-    with Progress("surface", 1, "surfaces") as progress:
+    levels = _levels(settings)
+    is_plain = settings.model_copy(update=PLAIN) == settings
+    with Progress("surface", 1 + len(levels), "surfaces") as progress:
         surface = build_surface(image, region, planes, settings)
         progress.advance()
+        others: dict[str, Sizes | None] = {}
+        for name, level in levels.items():
+            if level == settings.isolevel_hu and is_plain:
+                others[name] = sizes_of(surface, level)
+            else:
+                others[name] = sizes_at(image, region, planes, settings, level)
+            progress.advance()
     with publish(
         output,
         kind="surface",
@@ -69,7 +80,32 @@ def run(
         overwrite=overwrite,
         folder=True,
     ) as pending:
-        _write(pending.path, surface, record)
+        _write(pending.path, surface, record, {name: _sizes(s) for name, s in others.items()})
+        pending.warnings += [
+            f"At {levels[name]:g} HU the airway cannot be drawn between the same planes."
+            for name, sizes in others.items()
+            if sizes is None
+        ]
+
+
+def _levels(settings: SurfaceSettings) -> dict[str, float]:
+    """Return the levels at which sizes are reported beside those of the surface itself."""
+    level, change = settings.isolevel_hu, settings.isolevel_uncertainty_hu
+    if change == 0:
+        return {}
+    # Clipped: what lies beyond the bounds of the setting is no wall.
+    low, high = max(level - change, LEAST_LEVEL_HU), min(level + change, MOST_LEVEL_HU)
+    return {"lower": low, "nominal": level, "upper": high}
+
+
+def _sizes(sizes: Sizes | None) -> dict[str, float] | None:
+    if sizes is None:
+        return None
+    return {
+        "isolevel_hu": sizes.isolevel_hu,
+        "volume_ml": round(sizes.volume_mm3 / MM3_PER_ML, 5),
+        "wall_area_mm2": round(sizes.wall_area_mm2, 3),
+    }
 
 
 def _open_planes(airway: Path, record: dict[str, Any]) -> dict[str, Plane]:
@@ -89,17 +125,25 @@ def _open_planes(airway: Path, record: dict[str, Any]) -> dict[str, Plane]:
     return {name: known[name] for name in [*wanted, "pharynx"]}
 
 
-def _write(folder: Path, surface: AirwaySurface, record: dict[str, Any]) -> None:
+def _write(
+    folder: Path,
+    surface: AirwaySurface,
+    record: dict[str, Any],
+    sensitivity: dict[str, dict[str, float] | None],
+) -> None:
     whole = surface.whole
     write_stl(folder / "wall.stl", surface.wall)
     for name, mesh in surface.caps.items():
         write_stl(folder / f"{name}.stl", mesh)
     write_stl(folder / "airway.stl", whole)
+    if surface.inner_planes:
+        write_planes(folder / "planes.json", surface.inner_planes.values())
     minimal = {
         side: facts["minimal_area_mm2"]
         for side, facts in record.get("sides", {}).items()
         if facts.get("minimal_area_mm2") is not None
     }
+    quality = asdict(triangle_quality(whole))
     content = {
         "format": FORMAT,
         "volume_ml": round(volume_mm3(whole) / MM3_PER_ML, 5),
@@ -109,22 +153,26 @@ def _write(folder: Path, surface: AirwaySurface, record: dict[str, Any]) -> None
         "minimal_area_mm2": minimal,
         "watertight": is_closed(whole),
         "triangles": len(whole.faces),
+        "triangle_quality": {name: round(value, 4) for name, value in quality.items()},
         "smoothing_volume_change_percent": round(surface.volume_change_percent, 4),
+        "isolevel_sensitivity": sensitivity,
     }
     write_json(folder / "surface.json", content)
 
 
 def _opening(surface: AirwaySurface, name: str) -> dict[str, Any]:
-    plane, mesh = surface.openings[name].plane, surface.caps[name]
-    corners = mesh.points[mesh.faces]
-    areas = 0.5 * np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    )
-    centre = (corners.mean(axis=1) * areas[:, None]).sum(axis=0) / areas.sum()
+    """Return area, centre and direction of the flow, inwards at inlets and outwards at outlets."""
+    mesh = surface.caps[name]
+    area = normals_mm2(mesh)
+    sizes = np.linalg.norm(area, axis=1)
+    centre = (mesh.points[mesh.faces].mean(axis=1) * sizes[:, None]).sum(axis=0) / sizes.sum()
+    outward = area.sum(axis=0) / np.linalg.norm(area.sum(axis=0))
+    plane = surface.openings[name].plane if name in surface.openings else None
+    normal = plane.normal if plane else tuple(float(-v) for v in outward)
     return {
-        "area_mm2": round(float(areas.sum()), 3),
+        "area_mm2": round(float(sizes.sum()), 3),
         "centre_mm": [round(float(v), 4) for v in centre],
-        "normal": list(plane.normal),
+        "normal": list(normal),
     }
 
 

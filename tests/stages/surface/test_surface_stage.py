@@ -6,11 +6,19 @@ import json
 
 import numpy as np
 import pytest
-from surface_shapes import ISOLEVEL_HU, everywhere, grid_around, image_of, y_planes, y_tube
+from surface_shapes import (
+    ISOLEVEL_HU,
+    SLOPE_HU_PER_MM,
+    everywhere,
+    grid_around,
+    image_of,
+    y_planes,
+    y_tube,
+)
 
 from pipeline.core.artefacts import write_json
 from pipeline.core.errors import InputError
-from pipeline.core.planes import write_planes
+from pipeline.core.planes import read_planes, write_planes
 from pipeline.core.volume import write_volume
 from stages.surface.mesh import Mesh, is_closed, join, volume_mm3
 from stages.surface.settings import SurfaceSettings
@@ -107,3 +115,60 @@ def test_side_that_is_closed_gets_no_inlet(case, tmp_path):
     run(case / "ct.nii.gz", airway, tmp_path / "surface", SETTINGS)
     names = {path.stem for path in patches(tmp_path / "surface")}
     assert names == {"wall", "inlet-left", "outlet-pharynx"}
+
+
+def record_of(folder):
+    return json.loads((folder / "surface.json").read_text())
+
+
+def test_record_says_how_volume_and_wall_change_with_the_isolevel(case):
+    levels = record_of(case / "surface")["isolevel_sensitivity"]
+    assert [levels[n]["isolevel_hu"] for n in ("lower", "nominal", "upper")] == [-580, -480, -380]
+    assert levels["nominal"]["volume_ml"] == record_of(case / "surface")["volume_ml"]
+    # 100 HU are a third of a millimetre at 300 HU per mm; the mean area makes dV = area dr second order.
+    step_mm = 100.0 / SLOPE_HU_PER_MM
+    for name, sign in (("lower", -1.0), ("upper", 1.0)):
+        change = 1000.0 * (levels[name]["volume_ml"] - levels["nominal"]["volume_ml"])
+        wall = 0.5 * (levels[name]["wall_area_mm2"] + levels["nominal"]["wall_area_mm2"])
+        assert change == pytest.approx(sign * wall * step_mm, rel=0.03)
+
+
+def test_level_at_which_the_airway_cannot_be_drawn_is_said_to_be_so(case, tmp_path):
+    # A veil of -530 HU across both arms: air at the wall's level of -480, tissue 100 HU below.
+    image = image_of(y_tube, grid_around(34.0, 0.8))
+    veil = np.abs(np.arange(image.grid.shape[0]) - image.grid.shape[0] * 0.4) < 1.5
+    values = image.values.copy()
+    values[veil] = np.maximum(values[veil], ISOLEVEL_HU - 50.0)
+    write_volume(tmp_path / "ct.nii.gz", image.with_values(values))
+    run(tmp_path / "ct.nii.gz", case / "airway", tmp_path / "surface", SETTINGS)
+    assert record_of(tmp_path / "surface")["isolevel_sensitivity"]["lower"] is None
+    sidecar = json.loads((tmp_path / "surface" / "artefact.json").read_text())
+    assert any("-580 HU" in sentence for sentence in sidecar["warnings"])
+
+
+def test_uncertainty_of_zero_leaves_the_sensitivity_out(case, tmp_path):
+    settings = SETTINGS.model_copy(update={"isolevel_uncertainty_hu": 0.0})
+    run(case / "ct.nii.gz", case / "airway", tmp_path / "surface", settings)
+    assert record_of(tmp_path / "surface")["isolevel_sensitivity"] == {}
+
+
+def test_remeshed_surface_with_pipes_reports_its_triangles_and_keeps_the_nostrils(case, tmp_path):
+    settings = SETTINGS.model_copy(update={"target_edge_mm": 1.0, "inlet_extension_mm": 5.0})
+    run(case / "ct.nii.gz", case / "airway", tmp_path / "surface", settings)
+    record = record_of(tmp_path / "surface")
+    check(tmp_path / "surface")
+    quality = record["triangle_quality"]
+    assert quality["min_angle_degrees_p1"] > 30.0
+    assert quality["edge_mm_mean"] == pytest.approx(1.0, rel=0.15)
+    assert set(read_planes(tmp_path / "surface" / "planes.json")) == {
+        "nostril-left",
+        "nostril-right",
+    }
+    # Pipes and remeshing leave what is said of nostril to pharynx as it is.
+    plain = record_of(case / "surface")["isolevel_sensitivity"]
+    assert record["isolevel_sensitivity"] == plain
+    assert record["volume_ml"] > record_of(case / "surface")["volume_ml"]
+
+
+def test_surface_with_its_inlets_on_the_nostrils_has_no_planes_of_its_own(case):
+    assert not (case / "surface" / "planes.json").exists()
