@@ -156,6 +156,7 @@ def _write(
         "triangle_quality": {name: round(value, 4) for name, value in quality.items()},
         "smoothing_volume_change_percent": round(surface.volume_change_percent, 4),
         "isolevel_sensitivity": sensitivity,
+        "minimal_area_at_isolevel_mm2": record.get("minimal_area_at_isolevel_mm2", {}),
     }
     write_json(folder / "surface.json", content)
 

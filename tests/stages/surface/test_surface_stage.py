@@ -109,10 +109,13 @@ def test_side_that_is_closed_gets_no_inlet(case, tmp_path):
     airway = tmp_path / "airway"
     airway.mkdir()
     sides = {"left": {"patent": True}, "right": {"patent": False}}
-    write_json(airway / "airway.json", {"format": 1, "patent": True, "sides": sides})
+    areas = {"-500": {"left": 40.0}, "-400": {"left": 50.0}, "-300": {"left": 55.0}}
+    record = {"format": 1, "patent": True, "sides": sides, "minimal_area_at_isolevel_mm2": areas}
+    write_json(airway / "airway.json", record)
     write_planes(airway / "planes.json", y_planes().values())
     (airway / "region.nii.gz").write_bytes((case / "airway" / "region.nii.gz").read_bytes())
     run(case / "ct.nii.gz", airway, tmp_path / "surface", SETTINGS)
+    assert record_of(tmp_path / "surface")["minimal_area_at_isolevel_mm2"] == areas
     names = {path.stem for path in patches(tmp_path / "surface")}
     assert names == {"wall", "inlet-left", "outlet-pharynx"}
 
