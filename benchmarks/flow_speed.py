@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -151,7 +151,7 @@ def engine_parts(
         )
         return {"walls": empty, "openings": links}
     links, _ = opening_links(openings, lattice, developed=False)
-    links = replace(links, surface=wall_links(lattice, links.link, 0.0))
+    links = links.with_surface(wall_links(lattice, links.link, 0.0))
     wall = np.setdiff1d(lattice.links_of(WALL), links.link)
     curvature = 1.0 if walls == "quadratic" else 0.0
     return {"walls": wall_links(lattice, wall, curvature), "openings": links}

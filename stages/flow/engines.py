@@ -42,8 +42,8 @@ def engine_caveats(asked: str, used: str) -> list[str]:
     if asked != "auto" or used == "native":
         return []
     return [
-        "the compiled lattice engine is not installed, so that Numba computed: the same results within "
-        "rounding in several times the time; install a C++17 compiler and this package again."
+        "the compiled lattice engine is not installed, so that Numba computed: the same steady flow in "
+        "several times the time; install a C++17 compiler and this package again."
     ]
 
 

@@ -189,14 +189,13 @@ class NativeEngine:
     def _set_openings(self, borders: BorderTables, openings: OpeningLinks) -> None:
         walls = openings.surface
         assert walls is not None
-        by_link = np.argsort(walls.link)
-        surface = by_link[np.searchsorted(walls.link, openings.link, sorter=by_link)]
+        assert np.array_equal(walls.link, openings.link)
         self._core.set_openings(
-            opening_offsets(self._tiling, borders, openings, surface),
+            opening_offsets(self._tiling, borders, openings),
             self._tiling.direction[openings.direction].astype(np.int32),
             openings.opening.astype(np.int32),
             openings.solid,
-            walls.share[surface].astype(np.float64),
+            walls.share.astype(np.float64),
             openings.profile.astype(np.float64),
             np.ascontiguousarray(openings.normal[list(self._tiling.axes)]),
             openings.inlet.astype(np.uint8),

@@ -86,7 +86,7 @@ class OpeningLinks:
         Whether the link ends at the wall: a cell at an opening exchanges mass through its wall links
         too, and only their sum with the opening's is the flux.
     surface
-        What the links would return if the opening were a wall, link by link.
+        What the links would return if the opening were a wall, in the order of `link`.
     normal
         Direction of the flow of each opening, (3, opening).
     inlet
@@ -108,6 +108,10 @@ class OpeningLinks:
         profile = self.profile.astype(precision)
         surface = None if self.surface is None else self.surface.as_type(precision)
         return replace(self, profile=profile, surface=surface)
+
+    def with_surface(self, walls: WallLinks) -> OpeningLinks:
+        """Return the links with what they would return as walls, whatever the order of those."""
+        return replace(self, surface=walls.in_order_of(self.link))
 
 
 @dataclass

@@ -52,7 +52,7 @@ class FlowSettings(BaseModel):
     engine: Literal["auto", "native", "numba"] = Field(
         "auto",
         description="What computes the lattice update: native (compiled C++), numba (several times "
-        "slower, equal within rounding), or auto: native where it is installed.",
+        "slower, the same steady flow), or auto: native where it is installed.",
     )
     threads: int = Field(2, ge=1, le=1024, description="Processor threads.")
     lattice_velocity: float = Field(

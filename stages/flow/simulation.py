@@ -10,7 +10,7 @@ time in which the flow fills the fluid volume once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -228,7 +228,7 @@ class Simulation:
         return self._surface(wall, 1.0 if self._settings.walls == "quadratic" else 0.0)
 
     def _opening_links(self) -> OpeningLinks:
-        return replace(self._links, surface=self._surface(self._links.link, 0.0))
+        return self._links.with_surface(self._surface(self._links.link, 0.0))
 
     def _smallest_area_mm2(self) -> float:
         """Return the opening area of the smaller side, inlets or outlets."""

@@ -99,6 +99,14 @@ class WallLinks:
         names = ("share", "here", "back")
         return replace(self, **{name: getattr(self, name).astype(precision) for name in names})
 
+    def in_order_of(self, link: Int[np.ndarray, "link"]) -> WallLinks:
+        """Return the same links in another order of their numbers, as one block."""
+        by_number = np.argsort(self.link)
+        at = by_number[np.searchsorted(self.link, link, sorter=by_number)]
+        names = ("link", "cell", "direction", "behind", "near", "share", "here", "back")
+        ordered = {name: getattr(self, name)[at] for name in names}
+        return replace(self, first=np.array([0, len(at)]), **ordered)
+
 
 def interpolated_walls(
     link: Int[np.ndarray, "wall"],

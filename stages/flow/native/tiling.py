@@ -300,7 +300,7 @@ def _curves(
 
 
 def opening_offsets(
-    tiling: Tiling, borders: BorderTables, links: OpeningLinks, surface: Int[np.ndarray, "link"]
+    tiling: Tiling, borders: BorderTables, links: OpeningLinks
 ) -> Int[np.ndarray, "5 link"]:
     """Return where each opening link finds its populations and leaves what it returns.
 
@@ -310,18 +310,16 @@ def opening_offsets(
         Where cells lie and which tiles are recorded.
     links
         Links of all openings.
-    surface
-        Place of each link in `links.surface`.
     """
     walls = links.surface
     assert walls is not None
     q = tiling.direction[links.direction]
     tile, lane = tiling.tile[links.cell], tiling.lane[links.cell]
-    behind = walls.behind[surface]
+    behind = walls.behind
     rows = 2 * Q + 4
     base = borders.record[borders.border[tile]].astype(np.int64) * rows * LANES
     base_behind = borders.record[borders.border[tiling.tile[behind]]].astype(np.int64) * rows
-    second = np.where(walls.near[surface], q, Q + OPPOSITE[q])
+    second = np.where(walls.near, q, Q + OPPOSITE[q])
     return np.stack(
         [
             borders.place(tile, lane, q),
