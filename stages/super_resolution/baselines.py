@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -134,12 +133,6 @@ def apply_operator(
         rows = slice(start, start + _ROWS_PER_BLOCK)
         thin[:, rows] = np.tensordot(matrix, thick[:, rows].astype(np.float64), axes=1)
     return thin
-
-
-@lru_cache(maxsize=256)
-def histospline_rows(count: int, index: int, factor: int) -> Float[np.ndarray, "factor thick"]:
-    """Return the rows of the histospline that make the thin slices of one thick slice."""
-    return histospline_operator(count, factor)[factor * index : factor * (index + 1)]
 
 
 def thin_grid(grid: VoxelGrid, factor: int) -> VoxelGrid:

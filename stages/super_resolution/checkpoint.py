@@ -38,7 +38,7 @@ class CheckpointFolder:
     def save(
         self,
         modules: Mapping[str, nn.Module],
-        optimizer: Optimizer,
+        optimizers: Mapping[str, Optimizer],
         facts: Mapping[str, Any],
         line: Mapping[str, Any],
     ) -> None:
@@ -46,12 +46,13 @@ class CheckpointFolder:
         with (self.path / _METRICS).open("a") as file:
             file.write(json.dumps(line) + "\n")
         tensors = {f"{k}.{n}": t for k, m in modules.items() for n, t in m.state_dict().items()}
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        for key, optimizer in optimizers.items():
+            for index, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{key}.{index}.{n}": value for n, value in values.items()}
         _write(self.path / _STATE, tensors, {**facts, "fingerprint": self.fingerprint})
 
     def resume(
-        self, modules: Mapping[str, nn.Module], optimizer: Optimizer
+        self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
     ) -> dict[str, Any] | None:
         """Load the last state of the same training and return its facts; None: begin anew."""
         found = self._read_facts()
@@ -64,7 +65,8 @@ class CheckpointFolder:
             module.load_state_dict(
                 {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             )
-        _load_optimizer(optimizer, tensors)
+        for key, optimizer in optimizers.items():
+            _load_optimizer(optimizer, tensors, f"optimizer.{key}.")
         self._cut_metrics(int(found["step"]))
         return found
 
@@ -75,6 +77,12 @@ class CheckpointFolder:
     def load_best(self, network: nn.Module) -> None:
         """Load the best weights kept."""
         network.load_state_dict(read_tensors(self.path / _BEST))
+
+    def write_last(self, path: Path, key: str) -> None:
+        """Write the weights of one module of the last state, under their own names."""
+        prefix, tensors = f"{key}.", read_tensors(self.path / _STATE)
+        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        _write(path, own, {})
 
     def metrics(self) -> str:
         """Return the lines of metrics so far."""
@@ -119,13 +127,13 @@ def _write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
     draft.replace(path)
 
 
-def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        if not key.startswith("optimizer."):
+        if not key.startswith(prefix):
             continue
-        _, index, name = key.split(".")
+        index, name = key.removeprefix(prefix).split(".")
         parameter = parameters[int(index)]
         # Moments keep their parameter's memory layout, so that a resumed step is bit-identical.
         moment = torch.empty_like(parameter).copy_(tensor) if tensor.ndim else tensor

@@ -56,6 +56,7 @@ def restore(
     model: str,
     output: Path,
     settings: Annotated[RestorationSettings, Parameter(name="*")] = RestorationSettings(),  # noqa: B008
+    sigma: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Restore the thin slices of a volume of thick ones.
@@ -70,9 +71,11 @@ def restore(
         Restored volume, .nii or .nii.gz.
     settings
         Factor, rounding and arithmetic.
+    sigma
+        Volume to write of the predicted standard deviation, HU (models trained with --loss nll).
     overwrite
         Replace an existing output.
     """
     from stages.super_resolution.stage import restore as run
 
-    run(volume, output, settings, model=model, overwrite=overwrite)
+    run(volume, output, settings, model=model, sigma=sigma, overwrite=overwrite)

@@ -18,12 +18,12 @@ from torch.nn.functional import interpolate
 
 from pipeline.core.errors import InputError
 from pipeline.core.volume import Volume
-from stages.super_resolution.baselines import histospline_rows
-from stages.super_resolution.degradation import degrade, profile_taps
-from stages.super_resolution.model import Layout, Normalisation
+from stages.super_resolution.channels import slice_channels, upright_channels
+from stages.super_resolution.layout import Layout
+from stages.super_resolution.model import Normalisation
 from stages.super_resolution.settings import TrainingSettings
 
-_EDGE_HU = -400.0
+EDGE_HU = -400.0
 """Half-way between air and mucosa, where the airway wall is drawn."""
 
 _WINDOW = 6
@@ -51,7 +51,7 @@ class TrainingVolume:
 def prepare_volume(case: str, volume: Volume, rng: Generator) -> TrainingVolume:
     """Find the body and the air-tissue edges inside it."""
     body = body_mask(volume.values)
-    tissue = volume.values > _EDGE_HU
+    tissue = volume.values > EDGE_HU
     inside = ndimage.binary_erosion(body, np.ones((1, 5, 5), dtype=bool))
     edges = inside & tissue & ndimage.binary_dilation(~tissue & inside)
     return TrainingVolume(
@@ -65,7 +65,7 @@ def prepare_volume(case: str, volume: Volume, rng: Generator) -> TrainingVolume:
 
 def body_mask(values_hu: Shaped[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
     """Mark tissue and the air that it encloses within each slice."""
-    body = values_hu > _EDGE_HU
+    body = values_hu > EDGE_HU
     for image in body:
         ndimage.binary_fill_holes(image, output=image)
     return body
@@ -101,7 +101,7 @@ class PatchSampler:
     def batch(
         self, rng: Generator
     ) -> tuple[Float[Tensor, "batch channel y x"], Float[Tensor, "batch z y x"]]:
-        """Return inputs (thick slices, histospline) and true thin slices, normalised."""
+        """Return inputs (thick slices, baseline) and true thin slices, normalised."""
         patches = torch.stack([self._patch(rng) for _ in range(self.settings.batch_size)])
         centre, scale = self.normalisation.centre_hu, self.normalisation.scale_hu
         patches = (patches - centre) / scale
@@ -114,15 +114,74 @@ class PatchSampler:
         axes = _draw_axes(volume.spacing_mm, rng, all_axes=self.settings.all_axes)
         values = volume.values.transpose(axes)
         spacing = tuple(volume.spacing_mm[a] for a in axes)
+        if self.layout.is_upright:
+            return self._upright_patch(values, spacing[2], point[list(axes)], rng)
         slab, index = self._slab(values, spacing, point[list(axes)], rng)
         channels = slice_channels(slab, index, self.layout)
-        image = torch.from_numpy(channels)[None]
-        size = (self.settings.patch, self.settings.patch)
-        if image.shape[2:] != size:
-            image = interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
-        patch = image[0] + float(rng.uniform(-1, 1)) * self.settings.shift_hu
+        patch = _resized(channels, (self.settings.patch, self.settings.patch))
+        patch = self._other_kernel(patch, rng)
+        patch = patch + float(rng.uniform(-1, 1)) * self.settings.shift_hu
         patch = patch + torch.from_numpy(self._noise(rng))
         return _flip(patch, self.layout, rng)
+
+    def _upright_patch(
+        self,
+        values: Shaped[np.ndarray, "z plane u"],
+        spacing_mm: float,
+        point: Int[np.ndarray, 3],
+        rng: Generator,
+    ) -> Float[Tensor, "channel z u"]:
+        """Cut neighbouring planes, degrade them along z and resample them across."""
+        settings, layout = self.settings, self.layout
+        thin, start = self._planes(values, spacing_mm, point, rng)
+        thin += float(rng.uniform(-1, 1)) * settings.shift_hu
+        thin += _correlated(rng, thin.shape) * np.float32(rng.uniform() * settings.noise_hu)
+        channels = upright_channels(thin, layout)
+        rows = np.arange(start, start + settings.patch)
+        # A volume with fewer slices than the patch has rows is mirrored at its end.
+        mirrored = np.pad(np.arange(channels.shape[1]), (0, settings.patch), mode="symmetric")
+        patch = _resized(channels[:, mirrored[rows]], (settings.patch, settings.patch))
+        patch = self._other_kernel(patch, rng)
+        flips = [a for a in (1, 2) if rng.uniform() < 0.5 and (a == 2 or layout.is_symmetric)]
+        patch = patch.flip(flips) if flips else patch
+        turned = torch.cat([patch[:-1].flip(0), patch[-1:]])
+        return turned if rng.uniform() < 0.5 else patch
+
+    def _planes(
+        self,
+        values: Shaped[np.ndarray, "z plane u"],
+        spacing_mm: float,
+        point: Int[np.ndarray, 3],
+        rng: Generator,
+    ) -> tuple[Float[np.ndarray, "z plane u"], int]:
+        """Cut the planes around a point, with what shapes their baseline; and the patch's row."""
+        settings, stride, reach = self.settings, self.layout.slices, self.layout.context // 2
+        phase = int(rng.integers(min(stride, len(values) - stride + 1)))
+        cells = (len(values) - phase) // stride
+        own = _span((point[0] - phase) // stride, -(-settings.patch // stride) + 1, cells)
+        first, last = max(0, own.start - _WINDOW), min(cells, own.stop + _WINDOW)
+        planes = np.clip(np.arange(point[1] - reach, point[1] + reach + 1), 0, values.shape[1] - 1)
+        columns = _span(point[2], self._edge_mm(rng) / spacing_mm, values.shape[2])
+        cut = slice(phase + stride * first, phase + stride * last)
+        thin = values[cut, :, columns][:, planes].astype(np.float32)
+        return thin, stride * (own.start - first) + int(rng.integers(stride))
+
+    def _other_kernel(
+        self, patch: Float[Tensor, "channel y x"], rng: Generator
+    ) -> Float[Tensor, "channel y x"]:
+        """Sharpen or soften as another kernel would: in the plane, so that z knows nothing of it."""
+        largest = self.settings.kernel_change
+        if largest == 0:
+            return patch
+        sigma = (0, 0 if self.layout.is_upright else 1, 1)
+        detail = patch - torch.from_numpy(ndimage.gaussian_filter(patch.numpy(), sigma))
+        return patch + float(rng.uniform(-largest, largest)) * detail
+
+    def _edge_mm(self, rng: Generator) -> float:
+        """Draw the length of a patch from a range of pixel spacings."""
+        settings = self.settings
+        low, high = np.log([settings.pixel_spacing_min_mm, settings.pixel_spacing_max_mm])
+        return settings.patch * float(np.exp(rng.uniform(low, high)))
 
     def _slab(
         self,
@@ -132,54 +191,43 @@ class PatchSampler:
         rng: Generator,
     ) -> tuple[Float[np.ndarray, "z y x"], int]:
         """Cut the thin slices around a point; any phase of the thick slices is as likely."""
-        settings, factor = self.settings, self.layout.factor
-        low, high = np.log([settings.pixel_spacing_min_mm, settings.pixel_spacing_max_mm])
-        edge_mm = settings.patch * float(np.exp(rng.uniform(low, high)))
+        stride, edge_mm = self.layout.slices, self._edge_mm(rng)
         rows = _span(point[1], edge_mm / spacing_mm[1], values.shape[1])
         columns = _span(point[2], edge_mm / spacing_mm[2], values.shape[2])
-        phase = int(rng.integers(min(factor, values.shape[0] - factor + 1)))
-        count = (values.shape[0] - phase) // factor
-        index = int(np.clip((point[0] - phase) // factor, 0, count - 1))
+        phase = int(rng.integers(min(stride, values.shape[0] - stride + 1)))
+        count = (values.shape[0] - phase) // stride
+        index = int(np.clip((point[0] - phase) // stride, 0, count - 1))
         first, last = max(0, index - _WINDOW), min(count, index + _WINDOW + 1)
-        cut = slice(phase + factor * first, phase + factor * last)
+        cut = slice(phase + stride * first, phase + stride * last)
         return values[cut, rows, columns].astype(np.float32), index - first
 
     def _noise(self, rng: Generator) -> Float[np.ndarray, "channel y x"]:
         """Return the noise of a random scanner as every channel sees it."""
         layout, edge = self.layout, self.settings.patch
-        thin = rng.standard_normal((layout.context * layout.factor, edge, edge), np.float32)
-        # A reconstruction kernel correlates neighbouring pixels; 0.7 pixels leave 0.42 of sigma.
-        thin = ndimage.gaussian_filter(thin, (0, 0.7, 0.7), truncate=3.0) / np.float32(0.42)
+        thin = _correlated(rng, (layout.context * layout.slices, edge, edge))
         thin *= np.float32(rng.uniform() * self.settings.noise_hu)
         return slice_channels(thin, layout.context // 2, layout)
 
 
-def slice_channels(
-    thin: Float[np.ndarray, "z y x"], index: int, layout: Layout
-) -> Float[np.ndarray, "channel y x"]:
-    """Degrade thin slices; return the network's input for one thick slice, and its true slices.
+def _correlated(rng: Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "z y x"]:
+    """Return noise of unit standard deviation as a reconstruction kernel correlates it.
 
-    Parameters
-    ----------
-    thin
-        Thin slices, HU.
-    index
-        Thick slice to restore.
-    layout
-        What the channels are.
+    A Gaussian of 0.7 pixels leaves 0.42 of the standard deviation of white noise.
     """
-    factor = layout.factor
-    thick = degrade(thin, profile_taps(layout.profile, factor), factor)
-    rows = histospline_rows(len(thick), index, factor).astype(np.float32)
-    base = np.tensordot(rows, thick, axes=1)
-    true = thin[factor * index : factor * (index + 1)]
-    return np.concatenate([thick[context_indices(index, len(thick), layout)], base, true])
+    white = rng.standard_normal(shape, np.float32)
+    noise: Float[np.ndarray, "z y x"] = ndimage.gaussian_filter(
+        white, (0, 0.7, 0.7), truncate=3.0
+    ) / np.float32(0.42)
+    return noise
 
 
-def context_indices(index: int, count: int, layout: Layout) -> Int[np.ndarray, " context"]:
-    """Return the thick slices around one; beyond the stack its outermost slice is repeated."""
-    reach = layout.context // 2
-    return np.clip(np.arange(index - reach, index + reach + 1), 0, count - 1)
+def _resized(
+    channels: Float[np.ndarray, "channel y x"], size: tuple[int, int]
+) -> Float[Tensor, "channel rows columns"]:
+    image = torch.from_numpy(np.ascontiguousarray(channels))[None]
+    if image.shape[2:] == size:
+        return image[0]
+    return interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)[0]
 
 
 def _draw_point(
@@ -214,8 +262,9 @@ def _flip(
 ) -> Float[Tensor, "channel y x"]:
     in_plane = [axis for axis in (1, 2) if rng.uniform() < 0.5]
     flipped = patch.flip(in_plane) if in_plane else patch
-    if rng.uniform() < 0.5:
-        sizes = [layout.context, layout.factor, layout.factor]
+    # A profile that leans to one side makes a mirrored stack that no scanner makes.
+    if rng.uniform() < 0.5 and layout.is_symmetric:
+        sizes = [layout.context, layout.slices, layout.slices]
         groups = torch.split(flipped, sizes)
         flipped = torch.cat([group.flip(0) for group in groups])
     return flipped

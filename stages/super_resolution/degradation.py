@@ -1,7 +1,7 @@
 """Thin slices to thick ones: the slice-sensitivity profile, never plain decimation.
 
-LR(j) = sum over t of w(t) HR(factor j + c + t), c = (factor - 1) / 2, with taps w that sum to 1
-and are symmetric about t = 0. Beyond the stack's ends its outermost slice is repeated.
+LR(j) = sum over t of w(t) HR(stride j + c + t), c = (stride - 1) / 2, with an odd number of taps w
+that sum to 1. Beyond the stack's ends its outermost slice is repeated.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def profile_taps(profile: str, factor: int) -> Float[np.ndarray, " tap"]:
 
 
 def degrade(
-    thin: Shaped[np.ndarray, "thin y x"], taps: Float[np.ndarray, " tap"], factor: int
+    thin: Shaped[np.ndarray, "thin y x"], taps: Float[np.ndarray, " tap"], stride: int
 ) -> Float[np.ndarray, "thick y x"]:
-    """Simulate thick slices, one for each `factor` thin ones; a rest at the end is dropped.
+    """Simulate thick slices, one for each `stride` thin ones; a rest at the end is dropped.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def degrade(
         Thin slices, HU.
     taps
         Slice profile, of odd length and sum 1.
-    factor
+    stride
         Thin slices per thick slice, odd.
     """
-    count, (last, *_) = thin.shape[0] // factor, np.array(thin.shape) - 1
-    first = (factor - 1) // 2 - (len(taps) - 1) // 2
+    count, (last, *_) = thin.shape[0] // stride, np.array(thin.shape) - 1
+    first = (stride - 1) // 2 - (len(taps) - 1) // 2
     thick = np.zeros((count, *thin.shape[1:]), dtype=np.float32)
     for tap, weight in enumerate(taps):
-        index = np.clip(factor * np.arange(count) + first + tap, 0, last)
+        index = np.clip(stride * np.arange(count) + first + tap, 0, last)
         thick += np.float32(weight) * thin[index]
     return thick

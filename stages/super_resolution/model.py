@@ -9,6 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.core.errors import UsageError
+from stages.super_resolution.consistency import own_block
+from stages.super_resolution.layout import Layout
+from stages.super_resolution.networks.interface import ResidualNetwork
+
+_LOG_VARIANCE = -4.6
+"""Logarithm of the variance before training: a tenth of the normalised unit, about 40 HU."""
+_LOG_VARIANCE_GAIN = 10.0
+"""The logarithm ranges over ten where residuals range over one: without a gain it learns late."""
+_LOG_VARIANCES = (-14.0, 6.0)
+"""Bounds that keep the likelihood finite: 0.001 to 20 normalised units."""
 
 
 @dataclass(frozen=True)
@@ -20,49 +30,30 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """State what a model sees and makes.
-
-    Parameters
-    ----------
-    factor
-        Thin slices per thick slice.
-    context
-        Neighbouring thick slices seen, odd; beyond the stack its outermost slice is repeated.
-    profile
-        Slice profile of the thick slices it was trained on.
-    """
-
-    factor: int
-    context: int
-    profile: str
-
-    @property
-    def in_channels(self) -> int:
-        """Return the number of input channels: thick slices, then the histospline's thin ones."""
-        return self.context + self.factor
-
-    @property
-    def is_consistent(self) -> bool:
-        """Say whether restored slices are made to average to the thick slice."""
-        return self.profile == "box"
-
-
-@dataclass(frozen=True)
 class Model:
     """Hold a network with everything needed to use it."""
 
     name: str
-    network: nn.Module
+    network: ResidualNetwork
     layout: Layout
     normalisation: Normalisation
 
 
-def restore_slices(
+@dataclass(frozen=True)
+class Prediction:
+    """Hold restored thin slices and, where predicted, the logarithm of their variance."""
+
+    mean: Float[Tensor, "batch z y x"]
+    log_variance: Float[Tensor, "batch z y x"] | None
+
+
+def predict_slices(
     network: nn.Module,
     layout: Layout,
     inputs: Float[Tensor, "batch channel y x"],
-) -> Float[Tensor, "batch z y x"]:
+    *,
+    consistent: bool | None = None,
+) -> Prediction:
     """Restore the thin slices of one thick slice, in normalised units.
 
     Parameters
@@ -72,19 +63,46 @@ def restore_slices(
     layout
         What the channels are.
     inputs
-        `context` thick slices, then the `factor` thin slices of the histospline.
+        `context` thick slices, then the baseline's thin slices.
+    consistent
+        Whether the part of the residual that contradicts the thick slice is removed; None: as the
+        layout says.
 
     Notes
     -----
-    restored = histospline + r - mean over z of r. The histospline averages to the thick slice
-    exactly, hence so does the result: the mean residual is the part of r that would contradict
-    the measurement (orthogonal projection on the slices that agree with a box profile).
+    restored = baseline + r - M r, with M the block of A+ A that belongs to the slice (see
+    `consistency`). The baseline agrees with the thick slice, hence so does the result wherever the
+    profile is no wider than the slice; for the box M r is the mean of r over z. For wider profiles
+    this is what one slice can do for itself, used in training; a restored volume is projected as a
+    whole instead.
     """
-    residual = network(inputs).to(inputs.dtype)
-    if layout.is_consistent:
-        residual = residual - residual.mean(dim=1, keepdim=True)
-    restored: Tensor = inputs[:, layout.context :] + residual
-    return restored
+    found = network(inputs).to(inputs.dtype)
+    residual = found[:, : layout.images]
+    # An upright plane has its slices in the rows: a restored volume is projected as a whole.
+    wanted = layout.is_consistent if consistent is None else consistent
+    if wanted and not layout.is_upright:
+        residual = residual - _contradiction(residual, layout)
+    log_variance = None
+    if layout.predicts_variance:
+        head = _LOG_VARIANCE + _LOG_VARIANCE_GAIN * found[:, layout.images :]
+        log_variance = head.clamp(*_LOG_VARIANCES)
+    return Prediction(inputs[:, layout.base] + residual, log_variance)
+
+
+def restore_slices(
+    network: nn.Module, layout: Layout, inputs: Float[Tensor, "batch channel y x"]
+) -> Float[Tensor, "batch z y x"]:
+    """Return the mean of `predict_slices`."""
+    return predict_slices(network, layout, inputs).mean
+
+
+def _contradiction(
+    residual: Float[Tensor, "batch z y x"], layout: Layout
+) -> Float[Tensor, "batch #z y x"]:
+    if layout.is_compact_box:
+        return residual.mean(dim=1, keepdim=True)
+    block = torch.as_tensor(own_block(layout), dtype=residual.dtype, device=residual.device)
+    return torch.einsum("ij,bjyx->biyx", block, residual)
 
 
 def normalise(values_hu: Tensor, normalisation: Normalisation) -> Tensor:

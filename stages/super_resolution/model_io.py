@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from safetensors.torch import save
 from pipeline.core.artefacts import read_json, write_json
 from pipeline.core.errors import InputError
 from stages.super_resolution.checkpoint import read_tensors
-from stages.super_resolution.model import Layout, Model, Normalisation, count_parameters
+from stages.super_resolution.layout import Layout
+from stages.super_resolution.model import Model, Normalisation, count_parameters
 from stages.super_resolution.networks import NETWORKS, build_network
 
 MODEL_FORMAT = 1
 WEIGHTS = "weights.safetensors"
+LAST = "last.safetensors"
 DESCRIPTION = "model.json"
 CARD = "MODEL_CARD.md"
 
@@ -33,7 +36,9 @@ def new_model(
 ) -> Model:
     """Build a model with initial weights from a seed."""
     generator = torch.Generator().manual_seed(seed)
-    network = build_network(name, layout.in_channels, layout.factor, network_settings, generator)
+    network = build_network(
+        name, layout.in_channels, layout.out_channels, network_settings, generator
+    )
     return Model(name, network, layout, normalisation)
 
 
@@ -107,22 +112,25 @@ def network_settings_of(folder: Path) -> dict[str, Any]:
 def model_card(found: Mapping[str, Any]) -> str:
     """Write the model card from the description."""
     layout, metrics, provenance = found["layout"], found["metrics"], found["provenance"]
+    planes = "thick ones" if layout["view"] == "axial" else "sagittal or coronal planes"
     cases = [
         f"| {c['case']} | {c['role']} | {c['licence'] or 'not stated'} |"
         for c in provenance["cases"]
     ]
     judged = [
-        f"| {name} | {m['psnr_db']:.2f} | {m['histospline_psnr_db']:.2f} |"
+        f"| {name} | {m['psnr_db']:.2f} | {m['histospline_psnr_db']:.2f} "
+        f"| {m.get('wall_psnr_db', nan):.2f} | {m.get('histospline_wall_psnr_db', nan):.2f} |"
         for name, m in metrics["validation"].items()
     ]
     training = [f"    {name}: {value}" for name, value in found["training"].items()]
     lines = [
         f"# {found['network']} x{layout['factor']}",
         "",
-        f"Restores {layout['factor']} thin CT slices from {layout['context']} neighbouring thick "
-        f"ones ({layout['profile']} profile). {found['parameters']:,} parameters. It predicts the "
+        f"Restores thin CT slices, {layout['stride']} for a thick one, from {layout['context']} "
+        f"neighbouring {planes} ({layout['profile']} profile). {found['parameters']:,} parameters. "
+        "It predicts the "
         "residual to the area-preserving spline of the thick slices (histospline)"
-        + ("; restored slices average to the thick one." if layout["profile"] == "box" else "."),
+        + ("; restored slices average to the thick one." if layout["consistent"] else "."),
         "Research use only.",
         "",
         "## Data",
@@ -133,8 +141,10 @@ def model_card(found: Mapping[str, Any]) -> str:
         f"## Validation (step {metrics['step']})",
         "PSNR in dB, HU clipped to [-1024, 3071], range 4095, error pooled over whole slices.",
         "",
-        "| case | network | histospline |",
-        "|---|---|---|",
+        "Walls: within two pixels of an air-tissue edge inside the body.",
+        "",
+        "| case | network | histospline | network, walls | histospline, walls |",
+        "|---|---|---|---|---|",
         *judged,
         "",
         "## Training settings",

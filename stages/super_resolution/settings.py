@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-NetworkName = Literal["unet"]
+NetworkName = Literal["unet", "srcnn", "espcn", "lapsrn", "srresnet", "srgan", "swinir", "msd"]
 """Networks by name; a test holds it equal to the table in `networks`."""
+
+LOSS_TERMS = ("l1", "mse", "charbonnier", "gradient", "ssim", "nll", "adversarial")
+"""Terms of a loss; a test holds them equal to the table in `losses` and the adversarial one."""
+
+PROFILES = ("box", "triangle", "gaussian")
+
+
+def parse_loss(text: str) -> dict[str, float]:
+    """Return the weight of each term of a loss such as ``charbonnier+0.1*ssim``.
+
+    Raises
+    ------
+    ValueError
+        If a term is unknown or given twice, or a weight is no number above zero.
+    """
+    terms: dict[str, float] = {}
+    for part in text.replace(" ", "").split("+"):
+        found = re.fullmatch(r"(?:(\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+)\*)?([a-z0-9]+)", part)
+        name = found[2] if found else None
+        weight = float(found[1] or 1.0) if found else 0.0
+        if name not in LOSS_TERMS or name in terms or weight <= 0:
+            raise ValueError(
+                f"loss term {part!r}: needed are terms of {', '.join(LOSS_TERMS)}, each once, "
+                "joined by + and with a weight if wanted, such as charbonnier+0.1*ssim"
+            )
+        terms[name] = weight
+    if set(terms) == {"adversarial"}:
+        raise ValueError("loss 'adversarial' needs a second term that compares with the truth")
+    return terms
 
 
 class TrainingSettings(BaseModel):
@@ -16,23 +46,65 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: NetworkName = Field("unet", description="Network to train.")
-    width: int = Field(16, ge=1, le=512, description="Channels of the network's finest level.")
-    depth: int = Field(4, ge=1, le=6, description="Levels of the network.")
+    width: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Channels of the network's (finest) level; none given: its paper's, and 16 "
+        "for the U-Net.",
+    )
+    depth: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Levels, blocks or layers of the network; none given: its paper's, and 4 for "
+        "the U-Net.",
+    )
+    network_settings: tuple[str, ...] = Field(
+        (),
+        description="Further settings of the network, each NAME=VALUE, such as kernel=5 for "
+        "srresnet or window=8 for swinir.",
+    )
     factor: int = Field(
         3, ge=3, le=15, description="Thin slices per thick slice, odd (Liu 2024 used 3)."
     )
     context: int = Field(
         3, ge=1, le=15, description="Neighbouring thick slices that the network sees, odd."
     )
-    profile: Literal["box", "triangle", "gaussian"] = Field(
+    view: Literal["axial", "upright"] = Field(
+        "axial",
+        description="What the network sees: axial (thick slices, of which it makes the thin ones) "
+        "or upright (sagittal and coronal planes of the baseline, restored both ways and averaged; "
+        "`context` counts neighbouring planes).",
+    )
+    stride: int | None = Field(
+        None,
+        ge=1,
+        le=15,
+        description="Thin slices between neighbouring thick ones, odd, at most the factor; none "
+        "given: the factor (a clinical stack). 1: overlapping slices (de-blurring).",
+    )
+    profile: str = Field(
         "box",
-        description="Slice-sensitivity profile that makes thick slices; box is the mean of the "
-        "thin ones. Restored slices are made to average to the thick one for box alone.",
+        description="Slice-sensitivity profile that makes thick slices: box (the mean of the thin "
+        "ones), triangle, gaussian, or a JSON file made by 'ct2flow triplets fit-profile', whose "
+        "taps are taken as weights of neighbouring thin slices.",
+    )
+    consistent: bool | None = Field(
+        None,
+        description="Make restored slices agree with the measured ones: their mean under the "
+        "profile is the thick slice. None given: for box at a stride of the factor alone.",
     )
     steps: int = Field(800, ge=1, le=10_000_000, description="Optimiser steps.")
     batch_size: int = Field(8, ge=1, le=4096, description="Patches per step.")
     patch: int = Field(128, ge=8, le=1024, description="Edge of a training patch, pixels.")
-    learning_rate: float = Field(2e-3, gt=0, le=1.0, description="Peak learning rate of AdamW.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1.0,
+        description="Peak learning rate of AdamW; none given: 4e-3 for msd, 2e-3 for the U-Net, "
+        "1e-3 for srcnn and espcn, 5e-4 for lapsrn, srresnet and swinir, 1e-4 for srgan.",
+    )
     warmup_steps: int = Field(
         100, ge=0, description="Steps of linear warm-up, at most a tenth of all steps."
     )
@@ -45,8 +117,17 @@ class TrainingSettings(BaseModel):
     average_decay: float = Field(
         0.995, ge=0, lt=1, description="Decay per step of the running average of the weights."
     )
-    loss: Literal["l1", "mse", "charbonnier"] = Field(
-        "charbonnier", description="Loss between restored and true slices."
+    loss: str = Field(
+        "charbonnier",
+        description="Loss between restored and true slices: l1, mse, charbonnier, gradient, ssim, "
+        "nll (Gaussian: the network also predicts its variance) or adversarial, or a sum with "
+        "weights such as charbonnier+0.1*ssim. srgan adds 0.001*adversarial (Ledig 2017).",
+    )
+    wall_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="Weight of pixels within two of an air-tissue edge, relative to the others.",
     )
     pixel_spacing_min_mm: float = Field(
         0.4,
@@ -66,6 +147,13 @@ class TrainingSettings(BaseModel):
     shift_hu: float = Field(
         20.0, ge=0, le=200, description="Largest shift of the grey values of a patch, HU."
     )
+    kernel_change: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Largest share of in-plane detail (what a Gaussian of one pixel removes) that "
+        "is added to or taken from a patch: sharper and softer reconstruction kernels.",
+    )
     all_axes: bool = Field(
         default=True,
         description="Also take an in-plane axis as the through-plane one where its spacing is "
@@ -80,6 +168,11 @@ class TrainingSettings(BaseModel):
     validation_slices: int = Field(
         12, ge=1, le=10_000, description="Whole thick slices per validation case, evenly spaced."
     )
+    keep_last: bool = Field(
+        default=False,
+        description="Also write last.safetensors, the averaged weights after the last step; "
+        "weights.safetensors are those that were best in validation.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of weights, patches and augmentation.")
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="Arithmetic of the network; auto is bfloat16 where it is fast."
@@ -89,10 +182,31 @@ class TrainingSettings(BaseModel):
         None, ge=1, le=1024, description="Processor threads; none given: the library's choice."
     )
 
+    @field_validator("loss")
+    @classmethod
+    def _check_loss(cls, loss: str) -> str:
+        parse_loss(loss)
+        return loss
+
+    @field_validator("profile")
+    @classmethod
+    def _check_profile(cls, profile: str) -> str:
+        if profile not in PROFILES and not profile.endswith(".json"):
+            raise ValueError(
+                f"profile must be one of {', '.join(PROFILES)} or a .json file, not {profile!r}"
+            )
+        return profile
+
     @model_validator(mode="after")
-    def _check_together(self) -> TrainingSettings:
+    def _check_together(self) -> Self:
         if self.factor % 2 == 0 or self.context % 2 == 0:
             raise ValueError("factor and context must be odd")
+        if self.stride is not None and (self.stride % 2 == 0 or self.stride > self.factor):
+            raise ValueError(f"stride must be odd and at most the factor {self.factor}")
+        if self.consistent and self.stride not in (None, self.factor):
+            raise ValueError(
+                "consistent needs a stride of the factor: overlapping slices leave nothing free"
+            )
         if self.validation_interval % self.report_interval:
             raise ValueError("validation_interval must be a multiple of report_interval")
         if self.pixel_spacing_min_mm > self.pixel_spacing_max_mm:
@@ -113,6 +227,18 @@ class RestorationSettings(BaseModel):
         description="Round to whole HU: files are a third of the size, and the restored slices "
         "average to the measured one within 0.5 HU instead of exactly.",
     )
+    consistent: bool | None = Field(
+        None,
+        description="Make restored slices agree with the measured ones under the model's slice "
+        "profile; none given: as the model was trained.",
+    )
+    symmetries: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Average over this many mirror images of each slice: 4 flips, 8 with the "
+        "axes exchanged; the work is as many times.",
+    )
     tile: int = Field(
         768, ge=64, le=16384, description="In-plane edge above which slices are cut into tiles."
     )
@@ -123,3 +249,10 @@ class RestorationSettings(BaseModel):
     threads: int | None = Field(
         None, ge=1, le=1024, description="Processor threads; none given: the library's choice."
     )
+
+    @field_validator("symmetries")
+    @classmethod
+    def _check_symmetries(cls, symmetries: int) -> int:
+        if symmetries not in (1, 4, 8):
+            raise ValueError(f"symmetries must be 1, 4 or 8, not {symmetries}")
+        return symmetries

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from torch import nn
 
-from pipeline.core.artefacts import digest, publish
+from pipeline.core.artefacts import publish
 from pipeline.core.errors import InputError, UsageError
-from pipeline.core.manifests import read_manifest
 from pipeline.core.progress import track
 from pipeline.core.volume import Volume, read_volume, write_volume
 from stages.super_resolution.baselines import (
@@ -21,33 +23,41 @@ from stages.super_resolution.baselines import (
     restore_baseline,
     thin_grid,
 )
-from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.data import (
-    PatchSampler,
-    measure_normalisation,
-    prepare_volume,
-)
-from stages.super_resolution.description import (
-    STAGE,
+from stages.super_resolution.cases import (
     TrainingCase,
-    describe,
-    fingerprint,
-    network_settings,
+    check_finite,
+    find_cases,
+    read_case,
+    read_taps,
 )
-from stages.super_resolution.model import Layout, Model, chosen_device, chosen_precision
+from stages.super_resolution.checkpoint import CheckpointFolder
+from stages.super_resolution.consistency import make_consistent
+from stages.super_resolution.data import PatchSampler, measure_normalisation, prepare_volume
+from stages.super_resolution.description import STAGE, describe, fingerprint
+from stages.super_resolution.layout import Layout
+from stages.super_resolution.losses import ADVERSARIAL
+from stages.super_resolution.model import Model, chosen_device, chosen_precision
 from stages.super_resolution.model_io import (
     DESCRIPTION,
+    LAST,
     load_model,
     network_settings_of,
     new_model,
     save_model,
 )
-from stages.super_resolution.restoration import restore_volume
-from stages.super_resolution.settings import RestorationSettings, TrainingSettings
+from stages.super_resolution.networks import build_discriminator
+from stages.super_resolution.plan import completed, layout_of, network_settings, recorded
+from stages.super_resolution.restoration import Arithmetic, Restored, restore_volume
+from stages.super_resolution.settings import (
+    PROFILES,
+    RestorationSettings,
+    TrainingSettings,
+    parse_loss,
+)
 from stages.super_resolution.training import train_model
+from stages.super_resolution.upright import restore_upright
 from stages.super_resolution.validation import ValidationCase, prepare_validation
 
-_LOG = logging.getLogger("ct2flow.super_resolution")
 SHIPPED = "shipped"
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "weights" / "unet-x3"
 _TOLERANCE = "bitwise for one number of threads on one processor; else about 1 HU"
@@ -82,43 +92,52 @@ def train(
     Raises
     ------
     InputError
-        If the manifest or a volume is unusable.
+        If the manifest, a volume or a fitted profile is unusable.
     UsageError
-        If the output exists, or the initial model does not fit the settings.
+        If the output exists, or the settings do not fit the network or the initial model.
     NumericalError
         If the training diverges.
     """
     _use_threads(settings.threads)
+    settings = completed(settings)
     device = chosen_device(settings.device)
     precision = chosen_precision(settings.precision, device)
     initial = SHIPPED_FOLDER if initial == Path(SHIPPED) else initial
-    inputs = [manifest, *([initial] if initial else [])]
+    fitted = [] if settings.profile in PROFILES else [Path(settings.profile)]
     with publish(
         output,
         kind="model",
         stage=STAGE,
-        settings=settings,
-        inputs=inputs,
+        settings=recorded(settings),
+        inputs=[manifest, *fitted, *([initial] if initial else [])],
         seed=settings.seed,
         device=device,
         tolerance=_TOLERANCE,
         overwrite=overwrite,
         folder=True,
     ) as pending:
-        cases = _find_cases(manifest, data_root or manifest.parent)
-        store = CheckpointFolder(
-            output.parent / f"{output.name}.training",
-            fingerprint(cases, settings, initial, precision),
-        )
-        model, sampler, judged = _prepare(cases, settings, initial)
+        cases = find_cases(manifest, data_root or manifest.parent)
+        layout = layout_of(settings, read_taps(settings.profile))
+        mark = fingerprint(cases, settings, layout, initial=initial, precision=precision)
+        store = CheckpointFolder(output.parent / f"{output.name}.training", mark)
+        model, sampler, judged = _prepare(cases, settings, layout, initial)
         result = train_model(
-            model, sampler, judged, settings, store, precision=precision, device=device
+            model,
+            sampler,
+            judged,
+            settings,
+            store,
+            precision=precision,
+            device=device,
+            discriminator=_discriminator(model, settings),
         )
         record = describe(
             cases, judged, result, settings=settings, manifest=manifest, initial=initial
         )
         save_model(pending.path, result.model, network_settings(settings), record)
         (pending.path / "metrics.jsonl").write_text(store.metrics())
+        if settings.keep_last:
+            store.write_last(pending.path / LAST, "average")
         pending.properties |= {"precision": precision, **record["metrics"]}
         if not judged:
             pending.warnings.append("No validation case: the last weights were taken unjudged.")
@@ -131,6 +150,7 @@ def restore(
     settings: RestorationSettings,
     *,
     model: str,
+    sigma: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Restore the thin slices of a volume and write them on the grid of the thin slices.
@@ -145,6 +165,8 @@ def restore(
         Factor, rounding and arithmetic.
     model
         ``linear``, ``spline``, ``histospline``, ``shipped`` or a MODEL_DIR.
+    sigma
+        Volume to write of the standard deviation that the model predicts, HU; None: none.
     overwrite
         Replace an existing output.
 
@@ -153,64 +175,116 @@ def restore(
     InputError
         If volume or model are unusable.
     UsageError
-        If the output exists, or the factor is even or not the model's.
+        If the output exists, the factor is even or not the model's, or the model predicts no sigma.
     """
     _use_threads(settings.threads)
     factor = checked_factor(settings.factor)
-    folder = None if model in BASELINES else _model_folder(model, factor)
-    device = chosen_device(settings.device) if folder else "cpu"
+    network = None if model in BASELINES else _load(model, factor)
+    _check_sigma(sigma, model, network)
+    device = chosen_device(settings.device) if network else "cpu"
     precision = chosen_precision(settings.precision, device)
-    with publish(
-        output,
+    name = "network" if network else model
+    publish_volume = partial(
+        publish,
         kind="volume",
         stage=STAGE,
-        settings={**settings.model_dump(mode="json"), "model": model if not folder else "network"},
-        inputs=[volume, *([folder] if folder else [])],
+        settings={**settings.model_dump(mode="json"), "model": name},
+        inputs=[volume, *([_model_folder(model)] if network else [])],
         device=device,
-        tolerance=_TOLERANCE if folder else None,
+        tolerance=_TOLERANCE if network else None,
         overwrite=overwrite,
-    ) as pending:
+    )
+    with ExitStack() as outputs:
+        pending = outputs.enter_context(publish_volume(output))
         thick = read_volume(volume)
-        _check_finite(thick, volume)
-        if folder is None:
+        check_finite(thick, volume)
+        factor = network.layout.slices if network else factor
+        grid = thick.grid if factor == 1 else thin_grid(thick.grid, factor)
+        pending.properties |= {"method": name, "factor": factor}
+        if network is None:
             thin = restore_baseline(thick.values, model, factor=factor)
             thin = _whole(thin) if settings.whole_hu else thin
         else:
-            thin = _restore_by_network(load_model(folder), thick, settings, precision, device)
+            second = outputs.enter_context(publish_volume(sigma)) if sigma else None
+            thin, spread = _restore_by_network(
+                network, thick, settings, precision, device, wants_sigma=second is not None
+            )
             pending.properties["precision"] = precision
-        pending.properties |= {"method": model if folder is None else "network", "factor": factor}
-        write_volume(pending.path, Volume(thin, thin_grid(thick.grid, factor)))
+            if second is not None and spread is not None:
+                second.properties |= {"quantity": "sigma_hu", "factor": factor}
+                write_volume(second.path, Volume(spread, grid))
+        write_volume(pending.path, Volume(thin, grid))
 
 
 def _restore_by_network(
-    model: Model, thick: Volume, settings: RestorationSettings, precision: str, device: str
-) -> Shaped[np.ndarray, "thin y x"]:
-    factor, (slices, rows, columns) = model.layout.factor, thick.grid.shape
-    dtype = np.int16 if settings.whole_hu else np.float32
-    thin = np.empty((slices * factor, rows, columns), dtype=dtype)
-    model.network.to(device)
-    for index, restored in enumerate(_track(model, thick, settings, precision, device)):
-        part = _whole(restored) if settings.whole_hu else restored
-        thin[factor * index : factor * (index + 1)] = part
-    return thin
+    model: Model,
+    thick: Volume,
+    settings: RestorationSettings,
+    precision: str,
+    device: str,
+    *,
+    wants_sigma: bool,
+) -> tuple[Shaped[np.ndarray, "thin y x"], Float[np.ndarray, "thin y x"] | None]:
+    layout = model.layout
+    asked = layout.is_consistent if settings.consistent is None else settings.consistent
+    # A profile wider than a slice binds neighbours together, and an upright plane holds them all:
+    # their agreement is made afterwards.
+    afterwards = asked and (layout.is_upright or not layout.is_compact_box)
+    whole_at_once = settings.whole_hu and not afterwards
+    arithmetic = Arithmetic(settings.tile, precision, settings.symmetries)
+    model = replace(model, network=model.network.to(device))
+    if layout.is_upright:
+        found = restore_upright(model, thick.values, arithmetic, device=device)
+        thin, sigma = found.values, found.sigma
+    else:
+        slices = restore_volume(
+            model, thick.values, arithmetic, device=device, consistent=asked and not afterwards
+        )
+        thin, sigma = _stack(
+            track(slices, "restore", total=len(thick.values)),
+            (len(thick.values) * layout.slices, *thick.grid.shape[1:]),
+            whole_hu=whole_at_once,
+            wants_sigma=wants_sigma,
+        )
+    if afterwards:
+        thin = make_consistent(thin, thick.values, layout)
+    return _whole(thin) if settings.whole_hu else thin, sigma if wants_sigma else None
 
 
-def _track(
-    model: Model, thick: Volume, settings: RestorationSettings, precision: str, device: str
-) -> Iterator[Float[np.ndarray, "factor y x"]]:
-    slices = restore_volume(
-        model, thick.values, tile=settings.tile, precision=precision, device=device
-    )
-    return track(slices, "restore", total=thick.grid.shape[0])
+def _stack(
+    slices: Iterable[Restored], shape: tuple[int, int, int], *, whole_hu: bool, wants_sigma: bool
+) -> tuple[Shaped[np.ndarray, "thin y x"], Float[np.ndarray, "thin y x"] | None]:
+    """Put the thin slices together as they come; whole HU take half the memory."""
+    thin = np.empty(shape, np.int16 if whole_hu else np.float32)
+    sigma = np.empty(shape, np.float32) if wants_sigma else None
+    start = 0
+    for restored in slices:
+        cell = slice(start, start + len(restored.values))
+        thin[cell] = _whole(restored.values) if whole_hu else restored.values
+        if sigma is not None:
+            sigma[cell] = restored.sigma
+        start = cell.stop
+    return thin, sigma
 
 
-def _whole(values_hu: Float[np.ndarray, "z y x"]) -> Shaped[np.ndarray, "z y x"]:
+def _check_sigma(sigma: Path | None, name: str, model: Model | None) -> None:
+    if sigma is not None and (model is None or not model.layout.predicts_variance):
+        raise UsageError(
+            f"--sigma: {name} predicts no standard deviation; leave it out or give a model "
+            "trained with --loss nll.",
+            model=name,
+        )
+
+
+def _whole(values_hu: Shaped[np.ndarray, "z y x"]) -> Shaped[np.ndarray, "z y x"]:
+    if values_hu.dtype == np.int16:
+        return values_hu
     limits = np.iinfo(np.int16)
     whole: Shaped[np.ndarray, "z y x"] = np.rint(values_hu).clip(limits.min, limits.max)
     return whole.astype(np.int16)
 
 
-def _model_folder(model: str, factor: int) -> Path:
+def _model_folder(model: str) -> Path:
     folder = SHIPPED_FOLDER if model == SHIPPED else Path(model)
     if not (folder / DESCRIPTION).is_file():
         raise InputError(
@@ -218,51 +292,28 @@ def _model_folder(model: str, factor: int) -> Path:
             f"train', '{SHIPPED}' or one of {', '.join(BASELINES)}.",
             model=model,
         )
-    own = load_model(folder).layout.factor
+    return folder
+
+
+def _load(model: str, factor: int) -> Model:
+    found = load_model(_model_folder(model))
+    own = found.layout.factor
     if own != factor:
         raise UsageError(
             f"--factor {factor}: the model {model} restores {own} slices from one; give --factor "
             f"{own} or another model.",
             factor=factor,
         )
-    return folder
-
-
-def _find_cases(manifest: Path, root: Path) -> list[TrainingCase]:
-    """List the training and validation cases with their files."""
-    cases = [case for case in read_manifest(manifest).cases if case.role != "test"]
-    if not any(case.role == "train" for case in cases):
-        raise InputError(
-            f"{manifest.name}: has no case of role train; needed is one at least; add one.",
-            path=manifest,
-        )
-    found = []
-    for case in cases:
-        path = root / case.path
-        if case.source != "volume" or not case.path.endswith((".nii", ".nii.gz")):
-            raise InputError(
-                f"{manifest.name}: case {case.case} is of source {case.source} and no NIfTI "
-                "volume; run 'ct2flow manifest prepare' on the manifest first.",
-                case=case.case,
-            )
-        if not path.is_file():
-            raise InputError(
-                f"{manifest.name}: the volume of case {case.case} is not there; run 'ct2flow "
-                "manifest prepare' or correct --data-root.",
-                case=case.case,
-            )
-        found.append(TrainingCase(case, path, digest(path)))
     return found
 
 
 def _prepare(
-    cases: list[TrainingCase], settings: TrainingSettings, initial: Path | None
+    cases: list[TrainingCase], settings: TrainingSettings, layout: Layout, initial: Path | None
 ) -> tuple[Model, PatchSampler, list[ValidationCase]]:
     """Read the volumes and build the model, the sampler and the validation cases."""
     rng = np.random.default_rng(settings.seed)
-    layout = Layout(settings.factor, settings.context, settings.profile)
     volumes = [
-        prepare_volume(c.case.case, _thin_volume(c, settings), rng)
+        prepare_volume(c.case.case, read_case(c, settings), rng)
         for c in track([c for c in cases if c.case.role == "train"], "read training cases")
     ]
     if initial is None:
@@ -279,11 +330,21 @@ def _prepare(
     _check_patch(settings.patch, model)
     judged = [
         prepare_validation(
-            c.case.case, _thin_volume(c, settings), model, slices=settings.validation_slices
+            c.case.case, read_case(c, settings), model, slices=settings.validation_slices
         )
         for c in track([c for c in cases if c.case.role == "validation"], "read validation cases")
     ]
     return model, PatchSampler(volumes, layout, model.normalisation, settings), judged
+
+
+def _discriminator(model: Model, settings: TrainingSettings) -> nn.Module | None:
+    """Build the opponent of an adversarial loss, seeded apart from the network."""
+    if ADVERSARIAL not in parse_loss(settings.loss):
+        return None
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    return build_discriminator(
+        model.name, model.layout.images, network_settings(settings), generator
+    )
 
 
 def _initial_model(initial: Path, settings: TrainingSettings, layout: Layout) -> Model:
@@ -300,35 +361,13 @@ def _initial_model(initial: Path, settings: TrainingSettings, layout: Layout) ->
 
 
 def _check_patch(patch: int, model: Model) -> None:
-    multiple = int(model.network.in_plane_multiple)  # type: ignore[arg-type]
-    if patch % multiple or patch < 2 * multiple:
+    multiple = model.network.in_plane_multiple
+    least = max(2, -(-model.network.in_plane_minimum // multiple)) * multiple
+    if patch % multiple or patch < least:
         raise UsageError(
-            f"--patch {patch}: the network needs a multiple of {multiple} pixels, "
-            f"{2 * multiple} or more; give --patch {max(2, round(patch / multiple)) * multiple}.",
+            f"--patch {patch}: the network needs a multiple of {multiple} pixels, {least} or "
+            f"more; give --patch {max(least, round(patch / multiple) * multiple)}.",
             patch=patch,
-        )
-
-
-def _thin_volume(case: TrainingCase, settings: TrainingSettings) -> Volume:
-    volume = read_volume(case.path)
-    _check_finite(volume, case.path)
-    needed = settings.factor * 2
-    if volume.grid.shape[0] < needed:
-        raise InputError(
-            f"Case {case.case.case}: has {volume.grid.shape[0]} slices, needed are {needed} or "
-            "more; leave it out.",
-            case=case.case.case,
-        )
-    if volume.values.dtype.itemsize <= 2:
-        return volume
-    return volume.with_values(_whole(volume.values.astype(np.float32)))
-
-
-def _check_finite(volume: Volume, path: Path) -> None:
-    if volume.values.dtype.kind == "f" and not np.isfinite(volume.values).all():
-        raise InputError(
-            f"{path.name}: holds values that are not finite; set them to -1024 HU first.",
-            path=path,
         )
 
 

@@ -18,15 +18,23 @@ from torch import Tensor, nn
 from pipeline.core.errors import NumericalError
 from pipeline.core.progress import Progress
 from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.data import PatchSampler
-from stages.super_resolution.losses import LOSSES
-from stages.super_resolution.model import Model, restore_slices
-from stages.super_resolution.settings import TrainingSettings
-from stages.super_resolution.validation import ValidationCase, validate
+from stages.super_resolution.data import EDGE_HU, PatchSampler
+from stages.super_resolution.losses import ADVERSARIAL
+from stages.super_resolution.model import Model, Normalisation
+from stages.super_resolution.optimisation import (
+    Learner,
+    Losses,
+    Objective,
+    Step,
+    adversarial_step,
+    make_learner,
+    plain_step,
+)
+from stages.super_resolution.schedule import rate_share, update_average
+from stages.super_resolution.settings import TrainingSettings, parse_loss
+from stages.super_resolution.validation import Score, ValidationCase, validate
 
 _LOG = logging.getLogger("ct2flow.train")
-_FINAL_RATE = 0.01
-"""Share of the peak learning rate that the cosine ends at."""
 _TILE = 768
 _BATCHES_AHEAD = 2
 
@@ -39,7 +47,23 @@ class TrainingResult:
 
     model: Model
     step: int
-    psnr_db: Mapping[str, float]
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Say how the averaged model is judged: on which cases, in which arithmetic, and where."""
+
+    model: Model
+    cases: list[ValidationCase]
+    precision: str
+    device: str
+
+    def scores(self) -> Mapping[str, Score]:
+        """Return the scores of each case on whole slices."""
+        return validate(
+            self.model, self.cases, tile=_TILE, precision=self.precision, device=self.device
+        )
 
 
 def train_model(
@@ -51,6 +75,7 @@ def train_model(
     *,
     precision: str,
     device: str,
+    discriminator: nn.Module | None = None,
 ) -> TrainingResult:
     """Train a model's network and return the best average of its weights.
 
@@ -63,13 +88,15 @@ def train_model(
     cases
         Validation cases; without any, the last weights are taken.
     settings
-        Loss and schedule.
+        Loss and schedule, complete.
     store
         Where the state is kept; a state of the same training is resumed.
     precision
         ``bfloat16`` or ``float32``.
     device
         ``cpu`` or ``cuda``.
+    discriminator
+        Opponent of an adversarial loss, with initial weights; needed for that loss alone.
 
     Raises
     ------
@@ -77,43 +104,30 @@ def train_model(
         If the loss is no longer finite.
     """
     fabric = Fabric(accelerator=device, devices=1, precision=_fabric_precision(precision))
-    network = model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(network).to(fabric.device)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    forward, stepper = fabric.setup(network, optimizer)
-    modules = {"network": network, "average": average}
-    facts = store.resume(modules, optimizer) or {"step": 0, "best_psnr_db": -math.inf}
-    averaged = replace(model, network=average)
-    start, losses = int(facts["step"]), []
+    learners = _make_learners(fabric, model, discriminator, settings)
+    average = copy.deepcopy(model.network)
+    modules = {name: learner.module for name, learner in learners.items()} | {"average": average}
+    optimizers = {name: learner.optimizer for name, learner in learners.items()}
+    judgement = Judgement(replace(model, network=average), cases, precision, device)
+    facts = store.resume(modules, optimizers) or {"step": 0, "best_psnr_db": -math.inf}
+    make_step = _step_of(learners, model, settings)
+    start, seen = int(facts["step"]), []
     with Progress("train", settings.steps - start, "steps") as progress:
-        for step, (inputs, true) in enumerate(batches(sampler, settings, start), start=start + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, settings)
-            network.train()
-            restored = restore_slices(forward, model.layout, _place(inputs, fabric))
-            loss = LOSSES[settings.loss](restored, true.to(fabric.device))
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            fabric.clip_gradients(
-                forward, stepper, max_norm=settings.gradient_norm_max, error_if_nonfinite=False
-            )
-            stepper.step()
-            update_average(average, network, min(settings.average_decay, step / (step + 10)))
-            losses.append(loss.detach())
+        for step, batch in enumerate(batches(sampler, settings, start), start=start + 1):
+            _set_rates(learners, rate_at(step, settings))
+            losses = make_step(*_place(batch, fabric))
+            seen.append(losses)
+            decay = min(settings.average_decay, step / (step + 10))
+            update_average(average, learners["network"].module, decay)
             if step % settings.report_interval == 0 or step == settings.steps:
-                line = _report(step, losses, settings)
-                facts["step"], losses = step, []
+                facts["step"], line = step, _report(step, seen, settings)
                 if step % settings.validation_interval == 0 or step == settings.steps:
-                    line |= _judge(
-                        averaged, cases, facts, store, precision=precision, device=device
-                    )
-                store.save(modules, optimizer, facts, line)
-            progress.advance(loss=float(loss.detach()))
+                    line |= _judge(judgement, facts, store)
+                store.save(modules, optimizers, facts, line)
+                seen = []
+            progress.advance(loss=float(losses["loss"]))
     store.load_best(average)
-    psnr = validate(averaged, cases, tile=_TILE, precision=precision, device=device)
-    return TrainingResult(averaged, int(facts["best_step"]), psnr)
+    return TrainingResult(judgement.model, int(facts["best_step"]), judgement.scores())
 
 
 def batches(sampler: PatchSampler, settings: TrainingSettings, start: int) -> Iterator[Batch]:
@@ -136,67 +150,84 @@ def batches(sampler: PatchSampler, settings: TrainingSettings, start: int) -> It
             yield future.result()
 
 
-def learning_rate(step: int, settings: TrainingSettings) -> float:
-    """Return the learning rate of a step (from 1): linear warm-up, then a half cosine.
-
-    References
-    ----------
-    Loshchilov, Hutter, ICLR (2017), arXiv:1608.03983.
-    """
-    warmup = min(settings.warmup_steps, settings.steps // 10)
-    if step <= warmup:
-        return settings.learning_rate * step / warmup
-    done = (step - warmup) / max(settings.steps - warmup, 1)
-    share = _FINAL_RATE + (1.0 - _FINAL_RATE) * 0.5 * (1.0 + math.cos(math.pi * done))
+def rate_at(step: int, settings: TrainingSettings) -> float:
+    """Return the learning rate of a step (from 1)."""
+    assert settings.learning_rate is not None  # the stage completes the settings
+    share = rate_share(step, steps=settings.steps, warmup_steps=settings.warmup_steps)
     return settings.learning_rate * share
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move an average of weights and batch statistics towards the network's, in place."""
-    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
-    for old, new in pairs:
-        if old.is_floating_point():
-            old.lerp_(new, 1.0 - decay)
-        else:
-            old.copy_(new)
+def _make_learners(
+    fabric: Fabric, model: Model, discriminator: nn.Module | None, settings: TrainingSettings
+) -> dict[str, Learner]:
+    modules: dict[str, nn.Module] = {"network": model.network}
+    if ADVERSARIAL in parse_loss(settings.loss):
+        assert discriminator is not None
+        modules["discriminator"] = discriminator
+    rate, decay = rate_at(1, settings), settings.weight_decay
+    return {
+        name: make_learner(fabric, module, rate=rate, weight_decay=decay)
+        for name, module in modules.items()
+    }
 
 
-def _place(inputs: Tensor, fabric: Fabric) -> Tensor:
-    return inputs.to(fabric.device).contiguous(memory_format=torch.channels_last)
+def _step_of(learners: Mapping[str, Learner], model: Model, settings: TrainingSettings) -> Step:
+    objective = Objective(
+        parse_loss(settings.loss),
+        settings.wall_weight,
+        _normalised(EDGE_HU, model.normalisation),
+        settings.gradient_norm_max,
+    )
+    network, judge = learners["network"], learners.get("discriminator")
+    if judge is None:
+        return plain_step(network, model.layout, objective)
+    return adversarial_step(network, judge, model.layout, objective)
 
 
-def _report(step: int, losses: list[Tensor], settings: TrainingSettings) -> dict[str, Any]:
-    mean = float(torch.stack(losses).double().mean())
-    if not math.isfinite(mean):
+def _normalised(value_hu: float, normalisation: Normalisation) -> float:
+    return (value_hu - normalisation.centre_hu) / normalisation.scale_hu
+
+
+def _set_rates(learners: Mapping[str, Learner], rate: float) -> None:
+    for learner in learners.values():
+        for group in learner.optimizer.param_groups:
+            group["lr"] = rate
+
+
+def _place(batch: Batch, fabric: Fabric) -> Batch:
+    inputs, true = (tensor.to(fabric.device) for tensor in batch)
+    return inputs.contiguous(memory_format=torch.channels_last), true
+
+
+def _report(step: int, seen: list[Losses], settings: TrainingSettings) -> dict[str, Any]:
+    means = {n: float(torch.stack([one[n] for one in seen]).double().mean()) for n in seen[0]}
+    if not all(map(math.isfinite, means.values())):
         raise NumericalError(
             f"The training loss is no longer finite at step {step}; lower --learning-rate "
             f"(found {settings.learning_rate:g}) or use --precision float32.",
             step=step,
         )
-    return {"step": step, "loss": mean, "learning_rate": learning_rate(step, settings)}
+    return {"step": step, **means, "learning_rate": rate_at(step, settings)}
 
 
-def _judge(
-    averaged: Model,
-    cases: list[ValidationCase],
-    facts: dict[str, Any],
-    store: CheckpointFolder,
-    *,
-    precision: str,
-    device: str,
-) -> dict[str, Any]:
+def _judge(judgement: Judgement, facts: dict[str, Any], store: CheckpointFolder) -> dict[str, Any]:
     """Validate, keep the weights if they are the best so far, and return what was found."""
-    found = dict(validate(averaged, cases, tile=_TILE, precision=precision, device=device))
+    scores = judgement.scores()
+    found = {case: score.psnr_db for case, score in scores.items()}
     mean = float(np.mean(list(found.values()))) if found else math.inf
     if mean >= facts["best_psnr_db"]:
-        store.save_best(averaged.network)
+        store.save_best(judgement.model.network)
         facts |= {"best_psnr_db": mean, "best_step": facts["step"]}
     if not found:
         return {}
-    baseline = float(np.mean([case.histospline_psnr_db for case in cases]))
+    baseline = float(np.mean([case.histospline.psnr_db for case in judgement.cases]))
     _LOG.info("validation: %.2f dB, histospline %.2f dB", mean, baseline)
-    return {"psnr_db": found, "mean_psnr_db": mean, "histospline_mean_psnr_db": baseline}
+    return {
+        "psnr_db": found,
+        "wall_psnr_db": {case: score.wall_psnr_db for case, score in scores.items()},
+        "mean_psnr_db": mean,
+        "histospline_mean_psnr_db": baseline,
+    }
 
 
 def _fabric_precision(precision: str) -> Any:

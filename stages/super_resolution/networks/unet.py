@@ -15,6 +15,12 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor, nn
 
+from stages.super_resolution.networks.interface import (
+    ResidualNetwork,
+    initialise_convolutions,
+    initialise_exit,
+)
+
 
 class UNetSettings(BaseModel):
     """Choose the size of a U-Net."""
@@ -27,7 +33,7 @@ class UNetSettings(BaseModel):
     )
 
 
-class UNet(nn.Module):
+class UNet(ResidualNetwork):
     """Map input channels to output channels of the same in-plane size [1]_.
 
     Two 3x3 convolutions with batch normalisation [2]_ and ReLU per level, 2x2 max pooling down,
@@ -60,7 +66,8 @@ class UNet(nn.Module):
         self.exit = nn.Conv2d(widths[0], out_channels, 1)
         self.in_plane_multiple = 2 ** (settings.depth - 1)
         self.reach = _reach(settings.depth)
-        _initialise(self, generator)
+        initialise_convolutions(self, generator)
+        initialise_exit(self.exit)
 
     def forward(self, image: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch z y x"]:
         """Return the residual; y and x must be multiples of `in_plane_multiple`."""
@@ -84,15 +91,6 @@ def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
-
-
-def _initialise(network: UNet, generator: Generator) -> None:
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.zeros_(network.exit.weight)
 
 
 def _reach(depth: int) -> int:

@@ -51,11 +51,11 @@ def make_head(seed: int = 0, shape=(30, 48, 48), spacing_mm=(1.0, 0.8, 0.8)) -> 
     return Volume(np.rint(values).astype(np.int16), grid)
 
 
-def write_manifest(folder: Path) -> Path:
+def write_manifest(folder: Path, shape=(30, 48, 48)) -> Path:
     """Write two training heads and a validation head with their manifest."""
     lines = ["case,patient,role,source,path,licence"]
     for seed, role in enumerate(("train", "train", "validation", "test")):
-        write_volume(folder / f"head-{seed}.nii.gz", make_head(seed))
+        write_volume(folder / f"head-{seed}.nii.gz", make_head(seed, shape))
         lines.append(f"head-{seed},patient-{seed},{role},volume,head-{seed}.nii.gz,CC0")
     path = folder / "manifest.csv"
     path.write_text("\n".join(lines) + "\n")

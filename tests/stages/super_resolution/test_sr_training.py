@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from numpy.testing import assert_allclose
 from safetensors.torch import load_file
+from sr_networks import make_small
 from sr_volumes import TINY, make_head, write_manifest
 
 from pipeline.core.artefacts import read_json, read_sidecar
 from pipeline.core.errors import InputError, NumericalError, UsageError
+from stages.super_resolution.channels import slice_channels
 from stages.super_resolution.checkpoint import CheckpointFolder
 from stages.super_resolution.data import (
     PatchSampler,
     body_mask,
     measure_normalisation,
     prepare_volume,
-    slice_channels,
 )
-from stages.super_resolution.model import Layout
+from stages.super_resolution.layout import Layout
+from stages.super_resolution.model import Model, Normalisation
+from stages.super_resolution.networks import build_discriminator
+from stages.super_resolution.optimisation import Objective, adversarial_step, make_learner
+from stages.super_resolution.plan import completed
+from stages.super_resolution.schedule import update_average
 from stages.super_resolution.settings import TrainingSettings
 from stages.super_resolution.stage import train
-from stages.super_resolution.training import learning_rate
+from stages.super_resolution.training import rate_at
+from stages.super_resolution.validation import Score, ValidationCase, validate, wall_band
+
+WEIGHTS = "weights.safetensors"
 
 PLAIN = {"noise_hu": 0.0, "shift_hu": 0.0}
 
@@ -46,7 +57,9 @@ def weights(folder):
     return (folder / "weights.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("changes", [PLAIN, {"noise_hu": 50.0}, {"shift_hu": 100.0}])
+@pytest.mark.parametrize(
+    "changes", [PLAIN, {"noise_hu": 50.0}, {"shift_hu": 100.0}, {"kernel_change": 1.0}]
+)
 @pytest.mark.parametrize("context", [1, 3, 5])
 def test_true_slices_of_a_patch_average_to_its_thick_slice_whatever_the_augmentation(
     changes, context
@@ -57,6 +70,24 @@ def test_true_slices_of_a_patch_average_to_its_thick_slice_whatever_the_augmenta
     # float32 bicubic sums of values up to 3 in normalised units
     assert_allclose(true.mean(1), thick, atol=1e-5)
     assert_allclose(base.mean(1), thick, atol=1e-5)
+
+
+@pytest.mark.parametrize("view", ["axial", "upright"])
+def test_other_kernels_sharpen_and_soften_but_keep_flat_regions(view):
+    """Detail grows or shrinks by at most the given share; the mean stays."""
+    layout = Layout(3, 3, "box", view=view)
+    sampler = replace(make_sampler(**PLAIN, kernel_change=0.5), layout=layout)
+    flat = torch.full((4, 16, 16), 40.0)
+    rough = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(0))
+    ratios = []
+    for seed in range(20):
+        kept = sampler._other_kernel(flat, np.random.default_rng(seed))
+        assert_allclose(kept, flat, atol=1e-4)  # float32 sums of weights of 1
+        changed = sampler._other_kernel(rough, np.random.default_rng(seed))
+        ratios.append(float(changed.std() / rough.std()))
+        assert float(changed.mean()) == pytest.approx(float(rough.mean()), abs=0.02)
+    assert 0.5 <= min(ratios) < 0.8
+    assert 1.2 < max(ratios) <= 1.5
 
 
 def test_patches_are_what_the_volume_holds_where_nothing_is_augmented():
@@ -94,18 +125,38 @@ def test_body_holds_the_air_that_tissue_encloses_and_not_the_outside():
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth():
     settings = TrainingSettings(steps=1000, warmup_steps=50, learning_rate=1e-3)
-    rates = [learning_rate(step, settings) for step in range(1, 1001)]
+    rates = [rate_at(step, settings) for step in range(1, 1001)]
     assert np.argmax(rates) == 49
     assert max(rates) == pytest.approx(1e-3)
     assert np.all(np.diff(rates[49:]) < 0)
     assert rates[-1] == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("kill_at", [1, 2])
+LOOPS = {
+    "plain": {},
+    "against a discriminator": {
+        "network": "srgan",
+        "network_settings": ("discriminator_width=4", "discriminator_depth=2"),
+    },
+    "any network against a discriminator": {"loss": "l1+0.01*adversarial"},
+    "likelihood": {"loss": "nll+0.1*gradient", "wall_weight": 5.0},
+    "bfloat16": {"precision": "bfloat16"},
+    "dense": {"network": "msd", "width": None, "depth": 12},
+    "windows": {
+        "network": "swinir",
+        "width": 6,
+        "depth": 1,
+        "network_settings": ("blocks=2", "heads=2"),
+    },
+}
+
+
+@pytest.mark.parametrize(("loop", "kill_at"), [("plain", 2), *((loop, 1) for loop in LOOPS)])
 def test_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(
-    manifest, tmp_path, monkeypatch, kill_at
+    manifest, tmp_path, monkeypatch, kill_at, loop
 ):
-    train(manifest, tmp_path / "whole", TINY)
+    settings = TINY.model_copy(update=LOOPS[loop])
+    train(manifest, tmp_path / "whole", settings)
     saves = 0
     save = CheckpointFolder.save
 
@@ -118,16 +169,119 @@ def test_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(
 
     monkeypatch.setattr(CheckpointFolder, "save", save_then_die)
     with pytest.raises(KeyboardInterrupt):
-        train(manifest, tmp_path / "killed", TINY)
+        train(manifest, tmp_path / "killed", settings)
     assert not (tmp_path / "killed").exists()
     with (tmp_path / "killed.training" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "los')  # the kill may tear a line
-    train(manifest, tmp_path / "killed", TINY)
+    train(manifest, tmp_path / "killed", settings)
     assert saves == 3  # three reports in all: the second training did only what was left
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     for name in ("metrics.jsonl", "model.json", "MODEL_CARD.md"):
         assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
     assert not (tmp_path / "killed.training").exists()
+
+
+def test_metrics_of_an_adversarial_training_name_every_part(manifest, tmp_path):
+    train(manifest, tmp_path / "model", TINY.model_copy(update={"network": "srgan"}))
+    text = (tmp_path / "model" / "metrics.jsonl").read_text()
+    for line in map(json.loads, text.splitlines()):
+        parts = line["charbonnier_loss"] + 0.001 * line["adversarial_loss"]
+        assert line["loss"] == pytest.approx(parts, rel=1e-5)
+        assert line["discriminator_loss"] > 0
+    found = read_json(tmp_path / "model" / "model.json")
+    assert found["training"]["loss"] == "charbonnier+0.001*adversarial"
+    assert not any("discriminator." in n for n in load_file(tmp_path / "model" / WEIGHTS))
+
+
+def test_adversarial_training_teaches_both_networks():
+    """The discriminator's own loss falls under its optimiser, the generator stays as it is."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    network, judge = (
+        make_learner(fabric, module, rate=rate, weight_decay=0.0)
+        for module, rate in (
+            (make_small("srgan"), 0.0),
+            (build_discriminator("unet", 3, {}, torch.Generator().manual_seed(0)), 1e-3),
+        )
+    )
+    before = [p.clone() for p in network.module.parameters()]
+    objective = Objective({"l1": 1.0, "adversarial": 0.1}, 1.0, 0.0, 1.0)
+    step = adversarial_step(network, judge, Layout(3, 3, "box"), objective)
+    generator = torch.Generator().manual_seed(0)
+    true = torch.randn(4, 3, 16, 16, generator=generator)
+    inputs = torch.cat([true, 0.3 * true], dim=1)
+    told = [float(step(inputs, true)["discriminator_loss"]) for _ in range(12)]
+    assert told[-1] < 0.5 * told[0]
+    after = network.module.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(p.requires_grad for p in judge.module.parameters())
+
+
+def test_running_average_of_constant_weights_is_those_weights():
+    network, average = make_small("unet", seed=0), make_small("unet", seed=1)
+    for _ in range(200):
+        update_average(average, network, 0.9)
+    # 0.9^200 of the difference is left, 7e-10
+    for new, old in zip(network.parameters(), average.parameters(), strict=True):
+        assert_allclose(old.detach(), new.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_last_weights_are_kept_beside_the_best_when_asked_for(manifest, tmp_path, seed):
+    """They differ where an earlier step was the best, and there alone."""
+    settings = TINY.model_copy(update={"keep_last": True, "seed": seed, "learning_rate": 0.05})
+    train(manifest, tmp_path / "model", settings)
+    best, last = (load_file(tmp_path / "model" / name) for name in (WEIGHTS, "last.safetensors"))
+    assert best.keys() == last.keys()
+    found = read_json(tmp_path / "model" / "model.json")["metrics"]
+    is_same = all(torch.equal(best[name], last[name]) for name in best)
+    assert is_same == (found["step"] == TINY.steps)
+
+
+def make_block(air_width=6):
+    """Tissue in air with an air channel of so many columns, and a plain slice of air."""
+    image = np.full((40, 40), -1000.0, dtype=np.float32)
+    image[5:35, 5:35] = 40.0
+    image[10:30, 20 : 20 + air_width] = -1000.0
+    return np.stack([image, np.full_like(image, -1000.0)])[:, None]
+
+
+def test_walls_are_a_band_around_the_airway_and_not_the_skin():
+    walls = wall_band(make_block())
+    assert walls[0, 0, 20, 18:28].tolist() == [True] * 4 + [False] * 2 + [True] * 4
+    assert not walls[0, 0, 20, 28:].any()
+    assert not walls[0, 0, 20, :18].any()
+    assert not walls[1].any()
+
+
+def test_errors_at_the_wall_count_in_its_score_alone():
+    true = torch.from_numpy(make_block())
+    walls = torch.from_numpy(wall_band(true.numpy()))
+    model = make_deblurring_model()
+    inputs = torch.cat([true] * 4, dim=1)
+    case = ValidationCase("block", inputs, true, walls, Score(0.0, None))
+    arithmetic = {"tile": 768, "precision": "float32", "device": "cpu"}
+    assert validate(model, [case], **arithmetic)["block"].psnr_db > 140  # float32 of 4095 HU
+    at_wall = inputs.clone()
+    at_wall[:, 3:][walls] += 20.0
+    score = validate(model, [replace(case, inputs=at_wall)], **arithmetic)["block"]
+    assert score.wall_psnr_db == pytest.approx(20 * np.log10(4095 / 20), abs=1e-3)
+    diluted = 10 * np.log10(walls.numel() / int(walls.sum()))
+    assert score.psnr_db == pytest.approx(score.wall_psnr_db + diluted, abs=1e-3)
+    without = replace(case, walls=torch.zeros_like(walls))
+    assert validate(model, [without], **arithmetic)["block"].wall_psnr_db is None
+
+
+def make_deblurring_model():
+    """Return a model of overlapping slices: three thick ones and their middle in, one out."""
+    layout = Layout(3, 3, "box", stride=1)
+    network = make_small("unet", layout.in_channels, layout.out_channels).eval()
+    return Model("unet", network, layout, Normalisation(-200.0, 500.0))
+
+
+def test_network_without_a_given_rate_has_its_own():
+    assert completed(TrainingSettings()).learning_rate == 2e-3
+    assert completed(TrainingSettings(network="srgan")).learning_rate == 1e-4
+    assert completed(TrainingSettings(network="srgan", learning_rate=0.5)).learning_rate == 0.5
 
 
 def test_state_of_another_training_is_not_resumed(manifest, tmp_path, monkeypatch):
@@ -245,12 +399,7 @@ def test_initial_model_of_another_size_is_refused(manifest, tmp_path):
 
 
 def test_diverging_training_stops_with_the_step(manifest, tmp_path, monkeypatch):
-    monkeypatch.setitem(_losses(monkeypatch), "l1", lambda a, b: (a - b).sum() * float("nan"))
+    table = {"l1": lambda found, _: found.mean * float("nan")}
+    monkeypatch.setattr("stages.super_resolution.losses.LOSSES", table)
     with pytest.raises(NumericalError, match="step 2"):
         train(manifest, tmp_path / "model", TINY.model_copy(update={"loss": "l1"}))
-
-
-def _losses(monkeypatch):
-    table: dict = {}
-    monkeypatch.setattr("stages.super_resolution.training.LOSSES", table)
-    return table
