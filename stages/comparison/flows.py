@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.core.grid_convergence import lattice_error
 from stages.comparison.flow_record import FlowRecord
-from stages.comparison.lattices import lattice_error
 
 Flows = Mapping[str, FlowRecord]
 CoarseFlows = Mapping[str, Sequence[FlowRecord]]

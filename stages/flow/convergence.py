@@ -79,7 +79,7 @@ class State:
     Parameters
     ----------
     change
-        Relative change of the total loss between the means of the last two windows.
+        Largest relative difference of the total loss between the means of the last windows, two or more.
     imbalance
         Relative difference of inflow, outflow and target.
     stationary
@@ -104,10 +104,15 @@ class History:
         Whether each opening is an inlet.
     window_s
         Length of an averaging window.
+    judged
+        Windows whose means must agree. Two suffice on the way up from rest; a run that began with another
+        lattice's flow passes plateaus while that turns into its own.
     """
 
-    def __init__(self, inlet: Bool[np.ndarray, "opening"], window_s: float) -> None:
-        self._inlet = inlet
+    def __init__(
+        self, inlet: Bool[np.ndarray, "opening"], window_s: float, judged: int = 2
+    ) -> None:
+        self._inlet, self._judged = inlet, judged
         self._window_s = window_s
         self._times: list[float] = []
         self._samples: list[Sample] = []
@@ -118,6 +123,11 @@ class History:
         self._times.append(sample.time_s)
         self._samples.append(sample)
         self._losses.append(sample.loss_pa(self._inlet))
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """Return all samples, the first one first."""
+        return tuple(self._samples)
 
     def window(self, age: int = 0) -> Means | None:
         """Return the means of the window that ended `age` windows ago; None within the ramp."""
@@ -147,11 +157,12 @@ class History:
 
     def state(self, target_m3_s: float) -> State:
         """Judge the run so far."""
-        later, earlier = self.window(0), self.window(1)
-        if later is None or earlier is None:
+        windows = [self.window(age) for age in range(self._judged)]
+        later, earlier = windows[0], [w for w in windows[1:] if w is not None]
+        if later is None or len(earlier) < self._judged - 1:
             return State(np.inf, np.inf, stationary=False)
         scale = max(abs(later.loss_pa[1]), 1e-12)
-        change = abs(later.loss_pa[1] - earlier.loss_pa[1]) / scale
+        change = max(abs(later.loss_pa[1] - w.loss_pa[1]) for w in earlier) / scale
         inflow = float(later.flux_m3_s[self._inlet].sum())
         outflow = float(later.flux_m3_s[~self._inlet].sum())
         imbalance = max(abs(inflow - outflow), abs(outflow - target_m3_s)) / target_m3_s

@@ -1,7 +1,8 @@
 """The lattice update on a list of fluid cells, compiled for the processor by Numba.
 
 The engine knows tables, not geometry: index lists, wall links and opening links go in, density and
-velocity come out. Another engine (C++, CUDA) offers the same methods and replaces this file alone.
+velocity come out. Another engine (C++, CUDA) offers the same methods, those of `engine_interface`, and
+replaces this file alone.
 
 Notes
 -----
@@ -12,8 +13,6 @@ that results do not depend on the number of threads.
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numba
 import numpy as np
@@ -28,29 +27,6 @@ _REFLECTED = 0.8
 """Share of anti-bounce-back, which keeps the stress, in what pressure openings return; the rest is the
 equilibrium, which damps: 1 rings in oblique pipes at relaxation times below 0.51."""
 _PARALLEL = {"cache": True, "parallel": True, "fastmath": {"contract", "nsz", "arcp"}}
-
-
-class Engine(Protocol):
-    """What the simulation needs of an engine; arrays may live on any device until read."""
-
-    def advance(self, steps: int, openings: OpeningState) -> None:
-        """Advance some steps; the fluxes through the openings are left in `openings`."""
-
-    def macroscopic(self) -> Float[np.ndarray, "4 cell"]:
-        """Return density deviation and velocity of every cell, lattice units."""
-
-    def restart(
-        self,
-        macroscopic: Float[np.ndarray, "4 cell"],
-        walls: WallLinks,
-        openings: OpeningLinks,
-        collision: Collision,
-    ) -> None:
-        """Set every cell to the equilibrium of a state and continue with other rates."""
-
-    @property
-    def bytes_per_cell(self) -> int:
-        """Memory moved in one update of one cell."""
 
 
 class NumbaEngine:
@@ -152,6 +128,28 @@ class NumbaEngine:
         links = np.flatnonzero(self._source.ravel() >= Q * self._cells)
         opposite = OPPOSITE[links // self._cells] * self._cells + links % self._cells
         tail[self._source.ravel()[links] - Q * self._cells] = self._old[opposite]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that changes from step to step; `load` continues from it bit by bit.
+
+        Returns
+        -------
+        ``populations`` after the last step with what surfaces return, ``macroscopic`` (4, cell) as the
+        openings read it last, ``deferred`` (link) terms of the walls and the number of ``steps``.
+        """
+        return {
+            "populations": self._old.copy(),
+            "macroscopic": self._macroscopic.copy(),
+            "deferred": self._deferred.copy(),
+            "steps": np.array(self._steps),
+        }
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Continue from what `state` returned in an engine of the same tables."""
+        self._old[:] = state["populations"]
+        self._macroscopic = state["macroscopic"].astype(self._precision)
+        self._deferred[:] = state["deferred"]
+        self._steps = int(state["steps"])
 
     @property
     def bytes_per_cell(self) -> int:

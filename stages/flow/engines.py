@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.core.errors import UsageError
 from stages.flow.collision import Collision
-from stages.flow.engine import Engine, NumbaEngine
+from stages.flow.engine import NumbaEngine
+from stages.flow.engine_interface import Engine
 from stages.flow.openings import OpeningLinks
 from stages.flow.voxels import SparseLattice
 from stages.flow.walls import WallLinks

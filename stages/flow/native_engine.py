@@ -151,8 +151,12 @@ class NativeEngine:
         populations = np.empty_like(state["populations"], dtype=self._precision)
         populations[self._tiling.direction] = state["populations"]
         velocity = np.ascontiguousarray(state["velocity"][list(self._tiling.axes)])
-        self._core.set_arriving(populations, velocity.astype(self._precision))
+        velocity = velocity.astype(self._precision)
         self._core.set_deferred(state["deferred"].astype(self._precision), int(state["steps"]))
+        if int(state["steps"]) == 0:
+            # As after `restart`: the next step corrects the walls in full.
+            self._core.set_leaving(populations, velocity)
+        self._core.set_arriving(populations, velocity)
 
     @property
     def bytes_per_cell(self) -> int:

@@ -9,6 +9,9 @@ from scipy.sparse.linalg import spsolve
 
 _PROFILE_CELLS = 48
 """Grid cells across an opening on which its developed profile is solved; second order."""
+_OFF_THE_RIM = np.array([0.2867, 0.3719])
+"""Shift of that grid in cells: points exactly on a straight rim would count as inside, which widens a
+square by a cell."""
 
 
 def developed_profile(
@@ -30,7 +33,7 @@ def developed_profile(
     low, high = flat.min(axis=(0, 1)), flat.max(axis=(0, 1))
     step = float((high - low).max()) / _PROFILE_CELLS
     counts = np.ceil((high - low) / step).astype(int) + 3
-    origin = low - step
+    origin = low - (1.0 + _OFF_THE_RIM) * step
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), axis=-1)
     inside = _inside_polygon(flat, origin + grid * step)
     solution = _solve_poisson(inside, flat, origin, step)

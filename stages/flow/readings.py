@@ -78,28 +78,36 @@ def make_gauge(opening: Opening, nodes: NodeTable, spacing_mm: float) -> Opening
 def patch_points(
     triangles_mm: Float[np.ndarray, "face 3 3"], step_mm: float
 ) -> tuple[Float[np.ndarray, "point 3"], Float[np.ndarray, "point"]]:
-    """Cover triangles with points no further apart than a step; return each point's area."""
-    edges = triangles_mm - np.roll(triangles_mm, 1, axis=1)
-    longest = np.linalg.norm(edges, axis=2).max(axis=1)
-    count = np.clip(np.ceil(longest / step_mm), 1, 400).astype(int)
+    """Cover triangles with points no further apart than a step; return each point's area.
+
+    A triangle is cut into slices parallel to its shortest edge, and those into equal columns: a sliver
+    gets no more points than its length needs.
+    """
+    edges = np.linalg.norm(np.roll(triangles_mm, -1, axis=1) - triangles_mm, axis=2)
+    row, shortest = np.arange(len(triangles_mm)), edges.argmin(axis=1)
+    p, q, apex = (triangles_mm[row, (shortest + k) % 3] for k in range(3))
+    sizes = np.stack([edges.max(axis=1), edges.min(axis=1)], axis=1)
+    count = np.clip(np.ceil(sizes / step_mm), 1, 400).astype(int)
     areas = np.linalg.norm(area_vectors(triangles_mm), axis=1)
     points, shares = [], []
-    for n in np.unique(count):
-        chosen = count == n
-        weights = _centroids(int(n))
-        points.append(np.einsum("pc,fcx->fpx", weights, triangles_mm[chosen]).reshape(-1, 3))
-        shares.append(np.repeat(areas[chosen] / len(weights), len(weights)))
+    for slices, columns in np.unique(count, axis=0):
+        chosen = (count == (slices, columns)).all(axis=1)
+        reach, weight = _slices(slices)
+        across = (np.arange(columns) + 0.5) / columns
+        far = p[chosen, None] + across[None, :, None] * (q - p)[chosen, None]
+        tip = apex[chosen, None, None]
+        place = tip + reach[None, :, None, None] * (far[:, None] - tip)
+        points.append(place.reshape(-1, 3))
+        share = np.broadcast_to(weight[:, None] / columns, place.shape[1:3])
+        shares.append((areas[chosen, None, None] * share).ravel())
     return np.concatenate(points), np.concatenate(shares)
 
 
-def _centroids(count: int) -> Float[np.ndarray, "point 3"]:
-    """Return barycentric centroids of the count^2 equal parts of a triangle."""
-    i, j = np.meshgrid(np.arange(count), np.arange(count), indexing="ij")
-    up = i + j <= count - 1
-    down = i + j <= count - 2
-    a = np.concatenate([(i[up] + 1 / 3), (i[down] + 2 / 3)]) / count
-    b = np.concatenate([(j[up] + 1 / 3), (j[down] + 2 / 3)]) / count
-    return np.stack([1.0 - a - b, a, b], axis=1)
+def _slices(count: int) -> tuple[Float[np.ndarray, "slice"], Float[np.ndarray, "slice"]]:
+    """Return how far the centroids of a triangle's slices lie from its tip, and their shares of its area."""
+    ends = np.arange(count + 1) / count
+    weight = np.diff(ends**2)
+    return 2.0 / 3.0 * np.diff(ends**3) / weight, weight
 
 
 def flux_weighted(

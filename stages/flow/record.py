@@ -13,10 +13,10 @@ from pipeline.core.units import m3_s_to_ml_s
 from stages.flow.mesh import PatchedSurface
 from stages.flow.openings import Opening
 from stages.flow.readings import flux_weighted
+from stages.flow.result import FlowResult
 from stages.flow.sampling import NodeTable
 from stages.flow.sections import section_inside
 from stages.flow.settings import FlowSettings
-from stages.flow.simulation import FlowResult
 from stages.flow.voxels import SparseLattice, points_inside, thin_gap_cells
 
 FLOW_FORMAT = 1

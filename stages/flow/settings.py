@@ -79,3 +79,39 @@ class FlowSettings(BaseModel):
         description="Relative change of the pressure loss between the means of two successive "
         "windows below which the run has converged.",
     )
+    checkpoint_minutes: float = Field(
+        5.0,
+        ge=0,
+        description="Wall-clock minutes between checkpoints, from which a killed run goes on when the same "
+        "command is given again; 0 writes none.",
+    )
+    temperature: bool = Field(
+        True,  # noqa: FBT003 - the field's default
+        description="Solve for the temperature of the mean flow; it takes about a tenth of the flow's time.",
+    )
+    inlet_temperature_c: float = Field(
+        20.0, ge=-80, le=200, description="Temperature of what enters, degrees C; room air."
+    )
+    wall_temperature_c: float = Field(
+        34.0,
+        ge=-80,
+        le=200,
+        description="Temperature of the walls, degrees C; mucosa measured 30.2 (end of inspiration) to 34.4 "
+        "in the nose (Lindemann 2002, doi:10.1046/j.1365-2273.2002.00544.x).",
+    )
+    prandtl: float = Field(
+        0.71, gt=0, le=1e4, description="Kinematic viscosity over thermal diffusivity; air 0.71."
+    )
+    heat_capacity_j_kg_k: float = Field(
+        1007.0,
+        gt=0,
+        le=1e5,
+        description="Specific heat of the fluid, J/(kg K); air 1007, water 4180.",
+    )
+    streamlines: int = Field(
+        100,
+        ge=0,
+        le=100_000,
+        description="Lines along the mean flow, shared by the inlets in proportion to what they carry; 0 for "
+        "none.",
+    )

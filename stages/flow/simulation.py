@@ -10,7 +10,7 @@ time in which the flow fills the fluid volume once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,9 +19,10 @@ from pipeline.core.errors import NumericalError
 from pipeline.core.progress import Progress
 from pipeline.core.units import ml_s_to_m3_s
 from stages.flow.collision import Collision
-from stages.flow.convergence import History, Means, Sample, State
-from stages.flow.engine import Engine
+from stages.flow.convergence import History, Sample
+from stages.flow.engine_interface import Engine
 from stages.flow.engines import engine_name, make_engine
+from stages.flow.flow_control import aim_outlets, corrected_speeds, risen, smooth_share
 from stages.flow.lattice import SOUND_SPEED_SQUARED_LU
 from stages.flow.mesh import WALL
 from stages.flow.openings import (
@@ -33,11 +34,16 @@ from stages.flow.openings import (
     outlet_control,
 )
 from stages.flow.readings import make_gauge
+from stages.flow.result import FlowResult
+from stages.flow.run_state import RunState, read_run, run_arrays
 from stages.flow.sampling import NodeTable
-from stages.flow.scales import Scales
 from stages.flow.settings import FlowSettings
+from stages.flow.start import FlowField, Start, fitted_start
+from stages.flow.time_step import first_scales, fitted_time_step_s, guessed_peak_m_s, usual_ratio
 from stages.flow.voxels import SparseLattice
 from stages.flow.walls import WallLinks, interpolated_walls
+
+__all__ = ["FlowResult", "Simulation", "Snapshot"]
 
 _CHECKS_PER_WINDOW = 32
 """Samples of the flow in one averaging window."""
@@ -47,12 +53,10 @@ _SHORTEST_INTERVAL = 32
 """Steps between samples at least: a sample costs about as much as a few steps."""
 _SOUND_TRANSITS = 6.0
 """Shortest window in transits of sound from inlet to outlet: waves must have left."""
+_WINDOWS_FROM_REST, _WINDOWS_FROM_FIELD = 2, 3
+"""Windows whose means must agree in a steady flow, for runs from rest and from another flow."""
 _RAMP_STEPS = 16
 """Steps between corrections of the target flux while the flow rate is raised."""
-_LARGEST_RELAXATION_TIME = 0.8
-"""The wall's viscous terms are small corrections below it."""
-_PEAK_MARGIN = (0.5, 1.15)
-"""Peak velocities within this range of the target leave the time step as it is."""
 _MAX_LATTICE_VELOCITY = 0.4
 """Beyond Mach 0.7 the collision's expansion in the Mach number has no meaning."""
 _CHEAP_UPDATES = 2e9
@@ -62,60 +66,9 @@ a minute): straight pipes develop slowly, and they are small."""
 _BLOCK_CELLS = 32
 """Edge of the blocks in which walls conserve mass: one cell makes noise of half the dynamic pressure,
 the whole lattice lets the flow rate drift along a passage."""
-_GUESSED_PEAK = 3.0
-"""First guess of the peak velocity over the mean velocity in the smaller side's openings."""
-_SPEED_CORRECTION = 0.1
-"""Share of a velocity inlet's flux error that is corrected at each correction of the target."""
 
-
-@dataclass(frozen=True)
-class FlowResult:
-    """Hold the averaged flow in SI units.
-
-    Parameters
-    ----------
-    scales
-        Lattice units at the end of the run.
-    velocity_m_s
-        Mean velocity of each cell, (3, cell).
-    pressure_pa
-        Mean static pressure of each cell relative to the outlets.
-    reference_pa
-        Pressure of the outlets that was subtracted, relative to the inlets' total pressure.
-    means
-        Means of the openings over the last window.
-    state
-        How far the run has converged.
-    reached
-        Whether the tolerances were met.
-    steps, time_s
-        Length of the run.
-    mach_max
-        Largest velocity over the lattice's speed of sound at the end.
-    window_s
-        Length of the averaging window.
-    bytes_per_cell
-        Memory that the engine moves in one update of one cell.
-    walls
-        ``linear`` or ``quadratic``.
-    engine
-        Name of the engine that computed.
-    """
-
-    scales: Scales
-    velocity_m_s: Float[np.ndarray, "3 cell"]
-    pressure_pa: Float[np.ndarray, "cell"]
-    reference_pa: float
-    means: Means
-    state: State
-    reached: bool
-    steps: int
-    time_s: float
-    mach_max: float
-    window_s: float
-    bytes_per_cell: int
-    walls: str
-    engine: str
+Arrays = Mapping[str, np.ndarray]
+Snapshot = Callable[[], dict[str, np.ndarray]]
 
 
 class Simulation:
@@ -129,32 +82,66 @@ class Simulation:
         Inlets and outlets that the fluid reaches.
     settings
         Fluid, flow rate and end of the run.
+    initial
+        A flow to begin with instead of rest.
+    peak_ratio
+        Peak velocity over the one set, for a run with `initial` that shall have the Mach number of another.
+    resume
+        What `snapshot` returned in a run of the same lattice, openings and settings: it goes on bit by bit.
     """
 
     def __init__(
-        self, lattice: SparseLattice, openings: tuple[Opening, ...], settings: FlowSettings
+        self,
+        lattice: SparseLattice,
+        openings: tuple[Opening, ...],
+        settings: FlowSettings,
+        *,
+        initial: FlowField | None = None,
+        peak_ratio: float | None = None,
+        resume: Arrays | None = None,
     ) -> None:
         self._lattice, self._openings, self._settings = lattice, openings, settings
         self._inlet = np.array([o.inlet for o in openings])
         self._flow_m3_s = ml_s_to_m3_s(settings.flow_rate_ml_s)
-        fill_s = len(lattice.cells) * (lattice.spacing_mm * 1e-3) ** 3 / self._flow_m3_s
-        self._scales = self._first_scales()
-        self._window_s = max(
-            fill_s / _WINDOWS_PER_FLOW_THROUGH, _SOUND_TRANSITS * self._sound_transit_s()
-        )
-        self._fill_s = fill_s
-        self._history = History(self._inlet, self._window_s)
+        self._fill_s = len(lattice.cells) * (lattice.spacing_mm * 1e-3) ** 3 / self._flow_m3_s
         nodes = NodeTable(lattice)
         self._gauges = [make_gauge(o, nodes, lattice.spacing_mm) for o in openings]
-        self._step, self._time_s, self._peak_lu = 0, 0.0, 0.0
-        self._mean = np.zeros((4, len(lattice.cells)))
-        self._mean_count = 0
-        self._control = self._controls()
+        self._links, self._share = opening_links(
+            openings, lattice, developed=settings.inlet == "developed"
+        )
         self._engine_name = engine_name(settings.engine)
+        if resume is not None:
+            self._go_on(resume)
+            return
+        start = None if initial is None else self._fitted(initial)
+        ratio = usual_ratio(peak_ratio)
+        guess_m_s = guessed_peak_m_s(openings, settings)
+        self._scales = first_scales(
+            settings, guess_m_s if start is None else start.peak_m_s / ratio
+        )
+        self._state = self._first_state(ratio, ramp=start is None)
+        self._base_rate = float(self._control.outlet[2])
+        self._history = self._new_history()
         self._engine = self._make_engine()
+        if start is not None:
+            self._begin_with(start)
 
-    def run(self) -> FlowResult:
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return all that changes from step to step, for `resume`."""
+        return run_arrays(self._state, self._history.samples, self._engine.state())
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._state.step
+
+    def run(self, keep: Callable[[Snapshot], None] | None = None) -> FlowResult:
         """Run until the flow is steady, statistically steady or the run is at its limit.
+
+        Parameters
+        ----------
+        keep
+            Called after every few steps with what returns a snapshot; it may end the run by an exception.
 
         Raises
         ------
@@ -163,39 +150,78 @@ class Simulation:
         """
         shown = 0
         with Progress("simulate", 1000, "thousandths of the longest run") as progress:
-            while not self._ended():
-                self._advance_to_next_sample()
+            while self._state.steps_to_sample > 0 or not self._ended():
+                self._advance()
+                if keep is not None:
+                    keep(self.snapshot)
+                if self._state.steps_to_sample > 0:
+                    continue
                 done = min(int(1000 * self._share_done()), 1000)
                 loss = self._history.latest().loss_pa[1]
-                progress.advance(done - shown, loss_pa=loss, step=self._step)
+                progress.advance(done - shown, loss_pa=loss, step=self.step)
                 shown = done
         return self._result()
 
-    def _first_scales(self) -> Scales:
-        spacing_m = self._lattice.spacing_mm * 1e-3
-        peak = _GUESSED_PEAK * self._flow_m3_s / (self._smallest_area_mm2() * 1e-6)
-        scales = Scales(
-            spacing_m,
-            self._settings.lattice_velocity * spacing_m / peak,
-            self._settings.density_kg_m3,
-            self._settings.kinematic_viscosity_m2_s,
+    def _fitted(self, field: FlowField) -> Start:
+        return fitted_start(
+            *(field, self._gauges, self._inlet),
+            flow_m3_s=self._flow_m3_s,
+            density_kg_m3=self._settings.density_kg_m3,
+            shared_pressure=self._settings.inlet == "total-pressure",
         )
-        longest = scales.time_step_of(_LARGEST_RELAXATION_TIME)
-        return scales.with_time_step(min(scales.time_step_s, longest))
+
+    def _first_state(self, ratio: float, *, ramp: bool) -> RunState:
+        window_s = max(
+            self._fill_s / _WINDOWS_PER_FLOW_THROUGH, _SOUND_TRANSITS * self._sound_transit_s()
+        )
+        return RunState(
+            *(0, 0.0, self._scales.time_step_s, window_s, window_s if ramp else 0.0, ratio),
+            *(0, 0.0, 0, np.zeros((4, len(self._lattice.cells)))),
+            *(np.ones(len(self._openings)), self._controls()),
+        )
+
+    def _begin_with(self, start: Start) -> None:
+        scales, control = self._scales, self._control
+        pressure, velocity = start.field.pressure_pa, start.field.velocity_m_s
+        fields = np.concatenate(
+            [pressure[None] / scales.pressure_pa, velocity / scales.velocity_m_s]
+        )
+        control.flux[:] = start.flux_m3_s / scales.flow_rate_m3_s
+        control.outlet[[3, 4]] = self._flow_m3_s / scales.flow_rate_m3_s
+        control.outlet[0] = start.outlet_pa / scales.pressure_pa
+        precision = np.dtype(self._settings.precision).type
+        self._restart_engine(fields.astype(precision))
+
+    def _go_on(self, arrays: Arrays) -> None:
+        self._state, samples, engine = read_run(arrays)
+        self._scales = first_scales(self._settings, 1.0).with_time_step(self._state.time_step_s)
+        self._base_rate = float(self._controls().outlet[2])
+        self._history = self._new_history()
+        for sample in samples:
+            self._history.append(sample)
+        self._engine = self._make_engine()
+        self._engine.load(engine)
+
+    def _new_history(self) -> History:
+        judged = _WINDOWS_FROM_REST if self._state.ramp_s > 0 else _WINDOWS_FROM_FIELD
+        return History(self._inlet, self._window_s, judged)
+
+    @property
+    def _control(self) -> OpeningState:
+        return self._state.control
+
+    @property
+    def _window_s(self) -> float:
+        return self._state.window_s
 
     def _sound_transit_s(self) -> float:
         sound_m_s = np.sqrt(SOUND_SPEED_SQUARED_LU) * self._scales.velocity_m_s
         return float(longest_path_mm(self._openings) * 1e-3 / sound_m_s)
 
     def _controls(self) -> OpeningState:
-        links, share = opening_links(
-            self._openings, self._lattice, developed=self._settings.inlet == "developed"
-        )
-        self._links, self._share = links, share
         count = len(self._openings)
         given = self._settings.inlet != "total-pressure"
         outlet = outlet_control(self._openings, self._lattice.spacing_mm, integrate=not given)
-        self._base_rate = float(outlet[2])
         return OpeningState(given, np.zeros(count), np.zeros(count), np.zeros(count), outlet)
 
     def _make_engine(self) -> Engine:
@@ -230,19 +256,13 @@ class Simulation:
     def _opening_links(self) -> OpeningLinks:
         return self._links.with_surface(self._surface(self._links.link, 0.0))
 
-    def _smallest_area_mm2(self) -> float:
-        """Return the opening area of the smaller side, inlets or outlets."""
-        return min(
-            sum(o.area_mm2 for o in self._openings if o.inlet == side) for side in (True, False)
-        )
-
     def _share_done(self) -> float:
         if self._settings.max_steps is not None:
-            return self._step / self._settings.max_steps
+            return self.step / self._settings.max_steps
         steps = _CHEAP_UPDATES / len(self._lattice.cells)
         cheap_s = min(_CHEAP_FLOW_THROUGHS * self._fill_s, steps * self._scales.time_step_s)
         longest_s = max(self._settings.flow_throughs * self._fill_s, 4 * self._window_s, cheap_s)
-        return self._time_s / longest_s
+        return self._state.time_s / longest_s
 
     def _ended(self) -> bool:
         if self._share_done() >= 1.0:
@@ -250,54 +270,46 @@ class Simulation:
         state = self._history.state(self._flow_m3_s)
         return state.reached(self._settings.tolerance) or state.stationary
 
-    def _advance_to_next_sample(self) -> None:
-        left = round(self._window_s / _CHECKS_PER_WINDOW / self._scales.time_step_s)
-        left = max(left, _SHORTEST_INTERVAL)
+    def _advance(self) -> None:
+        """Advance some steps at one target of the flow rate; take a sample where one is due."""
+        state = self._state
+        if state.steps_to_sample == 0:
+            state.steps_to_sample = self._sample_interval()
+        count = min(_RAMP_STEPS, state.steps_to_sample)
+        self._aim()
+        self._engine.advance(count, self._control)
+        state.step += count
+        state.time_s += count * self._scales.time_step_s
+        state.steps_to_sample -= count
+        if state.steps_to_sample == 0:
+            self._take_sample()
+            self._adapt_time_step()
+
+    def _sample_interval(self) -> int:
+        steps = round(self._window_s / _CHECKS_PER_WINDOW / self._scales.time_step_s)
+        steps = max(steps, _SHORTEST_INTERVAL)
         if self._settings.max_steps is not None:
-            left = min(left, self._settings.max_steps - self._step)
-        while left > 0:
-            count = min(_RAMP_STEPS, left)
-            self._aim()
-            self._engine.advance(count, self._control)
-            self._step += count
-            self._time_s += count * self._scales.time_step_s
-            left -= count
-        self._take_sample()
-        self._adapt_time_step()
+            steps = min(steps, self._settings.max_steps - self.step)
+        return steps
 
     def _aim(self) -> None:
         """Set the flux that openings aim at: it rises smoothly to the target."""
-        rise = min(self._time_s / self._window_s, 1.0)
-        target = self._flow_m3_s / self._scales.flow_rate_m3_s * 0.5 * (1 - np.cos(np.pi * rise))
-        self._control.outlet[3] = target
-        self._control.outlet[2] = self._integral_rate(target)
-        if not self._control.given_velocity:
-            return
-        area = np.array([o.area_mm2 for o in self._openings]) / self._lattice.spacing_mm**2
-        wanted = self._share * target
-        error = np.clip((wanted - self._control.flux) / np.maximum(wanted, 1e-30), -0.5, 0.5)
-        if self._step == 0 or rise < 0.2:
-            self._control.speed = wanted / area
-            self._correction = np.ones(len(area))
-            return
-        self._correction = np.clip(self._correction * (1 + _SPEED_CORRECTION * error), 0.5, 2.0)
-        self._control.speed = wanted / area * self._correction
-
-    def _integral_rate(self, target: float) -> float:
-        """Return the rate of the outlets' integral: faster by the airway's resistance over theirs.
-
-        The resistance of a flow that loses its pressure to inertia is twice pressure over flux.
-        """
-        level, impedance = (float(v) for v in self._control.outlet[:2])
-        flux = max(float(self._control.outlet[4]), 0.2 * target, 1e-30)
-        return self._base_rate * (1.0 + min(2.0 * abs(level) / (impedance * flux), 20.0))
+        state, control = self._state, self._control
+        rise = risen(state.time_s, state.ramp_s)
+        target = self._flow_m3_s / self._scales.flow_rate_m3_s * smooth_share(rise)
+        aim_outlets(control, target, self._base_rate)
+        if control.given_velocity:
+            area = np.array([o.area_mm2 for o in self._openings]) / self._lattice.spacing_mm**2
+            wanted = self._share * target
+            state.correction = corrected_speeds(control, wanted, state.correction, rise)
+            control.speed = wanted / area * state.correction
 
     def _take_sample(self) -> None:
         fields = self._engine.macroscopic()
         speed = float(np.sqrt(np.square(fields[1:]).sum(axis=0).max()))
         if not np.isfinite(speed) or speed > _MAX_LATTICE_VELOCITY:
             self._diverged(fields, speed)
-        self._peak_lu = speed
+        self._state.peak_lu = speed
         readings = [
             gauge.read(fields[0] * SOUND_SPEED_SQUARED_LU, fields[1:], 1.0)
             for gauge in self._gauges
@@ -305,7 +317,7 @@ class Simulation:
         unit = self._scales.pressure_pa / SOUND_SPEED_SQUARED_LU
         self._history.append(
             Sample(
-                self._time_s,
+                self._state.time_s,
                 self._control.flux * self._scales.flow_rate_m3_s,
                 np.array([r.static for r in readings]) * unit,
                 np.array([r.total for r in readings]) * unit,
@@ -315,50 +327,50 @@ class Simulation:
 
     def _average(self, fields: Float[np.ndarray, "4 cell"]) -> None:
         """Average the fields over about the last window of the run so far."""
-        self._mean_count = min(self._mean_count + 1, _CHECKS_PER_WINDOW)
-        if self._time_s < 1.2 * self._window_s:
-            self._mean_count = 1
-        share = 1.0 / self._mean_count
+        state = self._state
+        state.mean_count = min(state.mean_count + 1, _CHECKS_PER_WINDOW)
+        if state.time_s < 1.2 * self._window_s:
+            state.mean_count = 1
+        share = 1.0 / state.mean_count
         units = (self._scales.pressure_pa, *[self._scales.velocity_m_s] * 3)
         for k, unit in enumerate(units):
-            self._mean[k] += share * (fields[k] * unit - self._mean[k])
+            state.mean[k] += share * (fields[k] * unit - state.mean[k])
 
     def _adapt_time_step(self) -> None:
         """Fit the time step to the peak velocity while the flow develops."""
-        ratio = self._peak_lu / self._settings.lattice_velocity
-        developing = self._time_s < 2 * self._window_s
-        ramping = self._time_s < 1.2 * self._window_s
-        too_slow = ratio < _PEAK_MARGIN[0] and developing and not ramping
-        too_fast = ratio > _PEAK_MARGIN[1] and (developing or ratio > 2.0)
-        if not (too_slow or too_fast):
-            return
-        factor = float(np.clip(0.95 / ratio, 0.4, 2.0))
-        longest = self._scales.time_step_of(_LARGEST_RELAXATION_TIME)
-        step = min(self._scales.time_step_s * factor, longest)
-        if abs(step / self._scales.time_step_s - 1.0) < 0.02:
-            return
-        self._rescale(step)
+        step_s = fitted_time_step_s(
+            self._scales,
+            self._state.peak_lu / self._settings.lattice_velocity,
+            self._state.time_s / self._window_s,
+            asked=None if self._state.ramp_s > 0 else self._state.peak_ratio,
+        )
+        if step_s is not None:
+            self._rescale(step_s)
 
     def _rescale(self, time_step_s: float) -> None:
         factor = time_step_s / self._scales.time_step_s
         self._scales = self._scales.with_time_step(time_step_s)
+        self._state.time_step_s = time_step_s
         fields = self._engine.macroscopic().copy()
         fields[0] *= factor**2
         fields[1:] *= factor
         self._control.outlet[[0]] *= factor**2
         self._control.outlet[[3, 4]] *= factor
         self._control.flux *= factor
+        self._restart_engine(fields)
+
+    def _restart_engine(self, fields: Float[np.ndarray, "4 cell"]) -> None:
         self._engine.restart(fields, self._walls(), self._opening_links(), self._collision())
 
     def _diverged(self, fields: Float[np.ndarray, "4 cell"], speed: float) -> None:
         squares = np.nan_to_num(np.square(fields[1:]).sum(axis=0), nan=np.inf)
         place = self._lattice.centres_mm[int(np.argmax(squares))]
         raise NumericalError(
-            f"the flow diverged at step {self._step} near ({place[0]:.1f}, {place[1]:.1f}, "
+            f"the flow diverged at step {self.step} near ({place[0]:.1f}, {place[1]:.1f}, "
             f"{place[2]:.1f}) mm: peak velocity {speed:.3g} cells per step (allowed: "
             f"{_MAX_LATTICE_VELOCITY}), relaxation time {self._scales.relaxation_time:.5f}; choose "
             "a smaller --lattice-velocity or --spacing-mm, and check the surface at that place.",
-            step=self._step,
+            step=self.step,
             place_mm=tuple(place),
         )
 
@@ -371,15 +383,15 @@ class Simulation:
         reference = float(weight @ np.nan_to_num(means.static_pa[outlet]))
         return FlowResult(
             scales=self._scales,
-            velocity_m_s=self._mean[1:].astype(np.float32),
-            pressure_pa=(self._mean[0] - reference).astype(np.float32),
+            velocity_m_s=self._state.mean[1:].astype(np.float32),
+            pressure_pa=(self._state.mean[0] - reference).astype(np.float32),
             reference_pa=reference,
             means=means,
             state=state,
             reached=state.reached(self._settings.tolerance),
-            steps=self._step,
-            time_s=self._time_s,
-            mach_max=self._peak_lu / np.sqrt(SOUND_SPEED_SQUARED_LU),
+            steps=self.step,
+            time_s=self._state.time_s,
+            mach_max=self._state.peak_lu / np.sqrt(SOUND_SPEED_SQUARED_LU),
             window_s=self._window_s,
             bytes_per_cell=self._engine.bytes_per_cell,
             walls=self._settings.walls,

@@ -5,26 +5,32 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from pipeline.core.artefacts import publish, write_json
+from pipeline.core.artefacts import publish, read_json, write_json
 from pipeline.core.errors import InputError
 from pipeline.core.planes import Plane, read_planes
+from stages.flow.boundary_file import line_data, wall_data
+from stages.flow.checkpoint import Checkpoint, checkpoint_path
+from stages.flow.derived import derive
 from stages.flow.engines import engine_caveats
-from stages.flow.field_file import image_data
+from stages.flow.field_file import image_data, read_image_data
 from stages.flow.mesh import WALL, PatchedSurface, assemble, is_inlet, is_outlet
 from stages.flow.openings import make_openings
 from stages.flow.record import caveats, flow_record, measure_planes, probe_values
+from stages.flow.refinement.ladder import discretisation, peak_ratio
+from stages.flow.restart import case_digest, run_to_end
 from stages.flow.sampling import NodeTable
 from stages.flow.settings import FlowSettings
-from stages.flow.simulation import Simulation
-from stages.flow.voxels import build_lattice
+from stages.flow.start import FieldImage, FlowField, between_lattices, on_lattice
+from stages.flow.voxels import SparseLattice, build_lattice
 
 _LOG = logging.getLogger("ct2flow.flow")
 _POINT_COLUMNS = ("x_mm", "y_mm", "z_mm")
@@ -37,6 +43,16 @@ _PROBE_COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class _Given:
+    """Hold what a run is given beside its surface and settings."""
+
+    points: Float[np.ndarray, "point 3"] | None
+    sections: Mapping[str, Plane]
+    initial: FieldImage | None
+    coarser: Sequence[Mapping[str, Any]]
+
+
 def run(
     surface_folder: Path,
     output: Path,
@@ -44,6 +60,8 @@ def run(
     *,
     probes: Path | None = None,
     planes: Path | None = None,
+    initial: Path | None = None,
+    coarser: Sequence[Path] = (),
     overwrite: bool = False,
 ) -> None:
     """Simulate the flow through a surface folder.
@@ -53,13 +71,19 @@ def run(
     surface_folder
         Folder with wall.stl, inlet*.stl and outlet*.stl, lengths in mm.
     output
-        Flow folder to write: flow.json, field.vti and, if asked for, probes.csv.
+        Flow folder to write: flow.json, field.vti, wall.vtp and, if asked for, streamlines.vtp and
+        probes.csv.
     settings
         Fluid, flow rate, lattice and end of the run.
     probes
         CSV with the columns x_mm, y_mm, z_mm.
     planes
         planes.json with cross-sections to measure.
+    initial
+        field.vti, or its flow folder, of a flow to begin with instead of rest.
+    coarser
+        Flow folders of the same flow on coarser lattices, the least coarse first: flow.json then tells
+        the discretisation error.
     overwrite
         Replace an existing output.
 
@@ -71,49 +95,85 @@ def run(
         If the flow diverges.
     """
     surface = assemble(read_patches(surface_folder))
-    points = None if probes is None else read_points(probes)
-    sections = {} if planes is None else read_planes(planes)
-    inputs = [surface_folder, *(p for p in (probes, planes) if p is not None)]
+    if initial is not None and initial.is_dir():
+        initial = initial / "field.vti"
+    given = _Given(
+        None if probes is None else read_points(probes),
+        {} if planes is None else read_planes(planes),
+        None if initial is None else read_image_data(initial),
+        [read_json(folder / "flow.json") for folder in coarser],
+    )
+    ratio = peak_ratio(given.coarser[0], settings) if given.coarser else None
+    case = case_digest(surface_folder, settings, initial, ratio)
+    checkpoint = Checkpoint(checkpoint_path(output), case)
+    others = (p for p in (probes, planes, initial, *coarser) if p is not None)
     with publish(
         output,
         kind="flow",
         stage="flow",
         settings=settings,
-        inputs=inputs,
+        inputs=[surface_folder, *others],
         tolerance="equal numbers on one kind of processor, whatever the threads; "
         "lattice.seconds and lattice.mlups are measured",
         overwrite=overwrite,
         folder=True,
     ) as pending:
-        pending.warnings += _simulate(pending.path, surface, settings, points, sections)
+        pending.properties["case"] = case
+        pending.warnings += _simulate(pending.path, surface, settings, given, checkpoint, ratio)
+    checkpoint.remove()
 
 
 def _simulate(
     folder: Path,
     surface: PatchedSurface,
     settings: FlowSettings,
-    points: Float[np.ndarray, "point 3"] | None,
-    sections: Mapping[str, Plane],
+    given: _Given,
+    checkpoint: Checkpoint,
+    ratio: float | None,
 ) -> list[str]:
     lattice = build_lattice(surface, settings.spacing_mm)
     _LOG.info("lattice: %d fluid cells of %g mm", len(lattice.cells), settings.spacing_mm)
     openings = make_openings(surface, lattice)
-    start = time.monotonic()
-    result = Simulation(lattice, openings, settings).run()
-    seconds = time.monotonic() - start
+    result, seconds = run_to_end(
+        *(lattice, openings, settings, checkpoint),
+        begin=lambda: _initial_flow(given, surface, lattice),
+        peak_ratio=ratio,
+    )
     warnings = caveats(surface, lattice, openings, result)
     warnings += engine_caveats(settings.engine, result.engine)
     for warning in warnings:
         _LOG.warning("%s", warning)
     nodes = NodeTable(lattice)
     record = flow_record(lattice, openings, result, settings, seconds)
-    record["planes"] = measure_planes(surface, lattice, nodes, result, sections, settings)
+    record["planes"] = measure_planes(surface, lattice, nodes, result, given.sections, settings)
+    if given.coarser:
+        record["discretisation"] = discretisation(record, given.coarser)
+    derived = derive(surface, lattice, openings, nodes, result, settings, given.sections)
+    record |= derived.record
+    for warning in derived.warnings:
+        _LOG.warning("%s", warning)
+    warnings += derived.warnings
     record["warnings"] = warnings
     write_json(folder / "flow.json", record)
-    (folder / "field.vti").write_bytes(image_data(lattice, result))
-    if points is not None:
-        write_probes(folder / "probes.csv", points, probe_values(surface, nodes, result, points))
+    image = image_data(lattice, result, temperature_c=derived.temperature_c)
+    (folder / "field.vti").write_bytes(image)
+    (folder / "wall.vtp").write_bytes(wall_data(derived.wall))
+    if derived.lines is not None:
+        (folder / "streamlines.vtp").write_bytes(line_data(derived.lines))
+    if given.points is not None:
+        values = probe_values(surface, nodes, result, given.points)
+        write_probes(folder / "probes.csv", given.points, values)
     return warnings
+
+
+def _initial_flow(
+    given: _Given, surface: PatchedSurface, lattice: SparseLattice
+) -> FlowField | None:
+    """Bring the field to begin with to the cells of a lattice, with walls where the surface has them."""
+    if given.initial is None:
+        return None
+    source = build_lattice(surface, given.initial.spacing_mm)
+    return between_lattices(on_lattice(given.initial, source), source, lattice)
 
 
 def read_patches(folder: Path) -> dict[str, Float[np.ndarray, "face 3 3"]]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.comparison.lattices import lattice_error, observed_order
+from pipeline.core.grid_convergence import extrapolated, lattice_error, observed_order
 
 SPACINGS = (0.2, 0.28, 0.392)
 
@@ -57,3 +57,22 @@ def test_values_without_order_carry_three_times_their_range(values):
 def test_a_coarse_lattice_must_be_coarser(spacings):
     with pytest.raises(ValueError, match="coarser"):
         lattice_error(spacings, [1.0] * len(spacings))
+
+
+@pytest.mark.parametrize("order", [0.7, 1.0, 2.0])
+def test_extrapolation_finds_the_limit_of_a_sequence_of_known_order(order):
+    found = extrapolated(SPACINGS, sequence(order, limit=20.0), order)
+    np.testing.assert_allclose(found, 20.0, rtol=1e-12)
+
+
+def test_values_without_an_order_have_no_limit():
+    assert extrapolated(SPACINGS, (1.0, 2.0, 1.5), None) is None
+
+
+def test_values_that_fall_together_too_fast_get_the_safety_factor_of_no_order():
+    # Observed order about 4.4: second order and a factor of 3, |f2 - f1| / (1.4^2 - 1).
+    found = lattice_error(SPACINGS, (20.0, 20.1, 20.54))
+    assert found.order == 2.0
+    assert found.observed > 4
+    assert not found.asymptotic
+    np.testing.assert_allclose(found.error, 3 * 0.1 / 0.96, rtol=1e-12)

@@ -11,12 +11,10 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
-
-from scipy.optimize import brentq
 
 Method = Literal["two lattices, first order assumed", "observed order", "data range"]
 
@@ -24,13 +22,18 @@ ASSUMED_ORDER = 1.0
 """Order assumed where two lattices cannot show it: the lowest that walls can give."""
 FORMAL_ORDER = 2.0
 """Order of the bulk scheme; a higher observed one is not trusted."""
+HIGHEST_ORDER = 2.1
+"""Beyond it values fall together faster than the scheme allows: the coarsest lattice is too coarse to tell
+an order, and the safety factor is that of no order [3]_."""
 LOWEST_ORDER = 0.5
 """Below it the lattices are not in the asymptotic range [3]_."""
 THREE_LATTICE_FACTOR = 1.25
 """Safety factor where the order is observed [2]_."""
 RANGE_FACTOR = 3.0
-"""Safety factor on the data range where no order is observed [3]_."""
+"""Safety factor where no order is observed: on the data range, or on the change at second order [3]_."""
 _ORDER_RANGE = (0.01, 20.0)
+_HALVINGS = 60
+"""Bisections of the range of orders: to the last digit."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,21 @@ class LatticeError:
         Order of convergence used; None if the data range was taken.
     method
         How the error was found.
+    observed
+        Order that three lattices show, before it is limited; None if they show none.
     """
 
     error: float
     order: float | None
     method: Method
+    observed: float | None = None
+
+    @property
+    def asymptotic(self) -> bool:
+        """Whether the values change as an order of the scheme lets them, so that they have a limit."""
+        if self.method == "observed order":
+            return self.observed is not None and self.observed <= HIGHEST_ORDER
+        return self.order is not None
 
 
 def lattice_error(spacings_mm: Sequence[float], values: Sequence[float]) -> LatticeError:
@@ -71,8 +84,8 @@ def lattice_error(spacings_mm: Sequence[float], values: Sequence[float]) -> Latt
     -----
     Two lattices: |f2 - f1| / (r^p - 1) with p = 1 [1]_. For r = 1.4 this is 2.5 times the observed
     change, close to the safety factor 3 at second order, 3 / (r^2 - 1) = 3.1. Three: the observed
-    order p of [2]_, limited to 2, and 1.25 |f2 - f1| / (r^p - 1); if the values
-    oscillate or p is below 0.5, three times their range [3]_.
+    order p of [2]_, limited to 2, and 1.25 |f2 - f1| / (r^p - 1), or 3 instead of 1.25 where p is above 2.1;
+    if the values oscillate or p is below 0.5, three times their range [3]_.
     """
     rising = all(a < b for a, b in pairwise(spacings_mm))
     if len(spacings_mm) < 2 or len(spacings_mm) != len(values) or not rising:
@@ -85,10 +98,11 @@ def lattice_error(spacings_mm: Sequence[float], values: Sequence[float]) -> Latt
     order = observed_order(spacings_mm, values)
     if order is None or order < LOWEST_ORDER:
         spread = max(values[:3]) - min(values[:3])
-        return LatticeError(RANGE_FACTOR * spread, None, "data range")
+        return LatticeError(RANGE_FACTOR * spread, None, "data range", order)
     used = min(order, FORMAL_ORDER)
-    error = THREE_LATTICE_FACTOR * change / (ratio**used - 1.0)
-    return LatticeError(error, used, "observed order")
+    factor = THREE_LATTICE_FACTOR if order <= HIGHEST_ORDER else RANGE_FACTOR
+    error = factor * change / (ratio**used - 1.0)
+    return LatticeError(error, used, "observed order", order)
 
 
 def observed_order(spacings_mm: Sequence[float], values: Sequence[float]) -> float | None:
@@ -109,4 +123,29 @@ def observed_order(spacings_mm: Sequence[float], values: Sequence[float]) -> flo
 
     if mismatch(_ORDER_RANGE[0]) * mismatch(_ORDER_RANGE[1]) > 0:
         return None
-    return float(brentq(mismatch, *_ORDER_RANGE))
+    return _root(mismatch, *_ORDER_RANGE)
+
+
+def extrapolated(
+    spacings_mm: Sequence[float], values: Sequence[float], order: float | None
+) -> float | None:
+    """Return the value at spacing zero by Richardson's extrapolation of the two finest lattices.
+
+    None without an order: values in no order have no limit that could be told.
+    """
+    if order is None:
+        return None
+    growth = float((spacings_mm[1] / spacings_mm[0]) ** order)
+    return values[0] + (values[0] - values[1]) / (growth - 1.0)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a function that changes its sign once between two places is zero."""
+    rising = function(low) < 0
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        if (function(middle) < 0) == rising:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)

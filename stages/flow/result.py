@@ -1,0 +1,61 @@
+"""What a simulation ends with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from stages.flow.convergence import Means, State
+from stages.flow.scales import Scales
+
+
+@dataclass(frozen=True)
+class FlowResult:
+    """Hold the averaged flow in SI units.
+
+    Parameters
+    ----------
+    scales
+        Lattice units at the end of the run.
+    velocity_m_s
+        Mean velocity of each cell, (3, cell).
+    pressure_pa
+        Mean static pressure of each cell relative to the outlets.
+    reference_pa
+        Pressure of the outlets that was subtracted, relative to the inlets' total pressure.
+    means
+        Means of the openings over the last window.
+    state
+        How far the run has converged.
+    reached
+        Whether the tolerances were met.
+    steps, time_s
+        Length of the run.
+    mach_max
+        Largest velocity over the lattice's speed of sound at the end.
+    window_s
+        Length of the averaging window.
+    bytes_per_cell
+        Memory that the engine moves in one update of one cell.
+    walls
+        ``linear`` or ``quadratic``.
+    engine
+        Name of the engine that computed.
+    """
+
+    scales: Scales
+    velocity_m_s: Float[np.ndarray, "3 cell"]
+    pressure_pa: Float[np.ndarray, "cell"]
+    reference_pa: float
+    means: Means
+    state: State
+    reached: bool
+    steps: int
+    time_s: float
+    mach_max: float
+    window_s: float
+    bytes_per_cell: int
+    walls: str
+    engine: str
