@@ -55,11 +55,15 @@ def run(output: Path, settings: ValidationSettings) -> None:
         ) from error
     results = []
     pairs = [(name, p) for p in settings.precisions for name in cases]
-    for number, (name, precision) in enumerate(pairs, start=1):
-        _LOG.info("case %d of %d: %s, %s", number, len(pairs), name, precision)
-        bench = Bench(precision, settings.threads, settings.quick)
-        results.append(_kept_or_computed(folder, name, cases[name], bench))
-        _write(output, settings, results)  # a long run can be watched, and ended
+    try:
+        for number, (name, precision) in enumerate(pairs, start=1):
+            _LOG.info("case %d of %d: %s, %s", number, len(pairs), name, precision)
+            bench = Bench(precision, settings.threads, settings.quick)
+            results.append(_kept_or_computed(folder, name, cases[name], bench))
+    finally:
+        # A run that was interrupted shows what it has; its cases are kept.
+        if results:
+            _write(output, settings, results)
 
 
 def _kept_or_computed(folder: Path, name: str, case: Case, bench: Bench) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def _write(output: Path, settings: ValidationSettings, results: list[dict[str, A
         draft = output / f".partial.{name}"
         draft.write_text(text)
         draft.replace(output / name)
-    _LOG.info("%d of %d goals met so far, %d cases failed: %s", met, len(rows), failed, PAGE)
+    _LOG.info("%d of %d goals met, %d cases failed: %s", met, len(rows), failed, PAGE)
 
 
 def _write_whole(path: Path, record: Mapping[str, Any]) -> None:

@@ -121,3 +121,19 @@ def test_a_case_that_diverges_is_shown_as_failed(tmp_path, monkeypatch):
     stage.run(tmp_path, settings)
     assert record_of(tmp_path)["summary"]["failed"] == 2
     assert "the flow diverged at step 7" in (tmp_path / "validation.html").read_text()
+
+
+def test_an_interrupted_run_shows_what_it_has(tmp_path, monkeypatch):
+    figures = iter([one_figure()])
+
+    def stop():
+        try:
+            return next(figures)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    _, settings = counted(monkeypatch, stop)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(tmp_path, settings)
+    assert [case["precision"] for case in record_of(tmp_path)["cases"]] == ["float32"]
+    assert "a figure" in (tmp_path / "validation.html").read_text()
