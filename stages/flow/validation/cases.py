@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.core.errors import UsageError
-from stages.flow.validation import conservation, nozzle, passages, pipes
+from stages.flow.validation import conservation, nozzle, passages, pipes, throat
 from stages.flow.validation.flows import Bench
 from stages.flow.validation.rows import Outcome
 
@@ -38,6 +38,7 @@ CASES: dict[str, Case] = {
     "slits": Case("Oblique slits of few cells", pipes.slits),
     "entrance": Case("Developing pipe flow", passages.entrance),
     "curved-pipe": Case("Curved pipe", passages.curved_pipe),
+    "throat": Case("Throat oblique to the lattice", throat.throat),
     "orifice": Case("Orifice in creeping flow", passages.orifice),
     "branching": Case("Branching pipe", passages.branching),
     "fda-nozzle": Case("FDA nozzle at throat Reynolds number 500", nozzle.fda_nozzle, brief=False),

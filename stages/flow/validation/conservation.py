@@ -19,10 +19,10 @@ from stages.flow.validation.shapes import (
     bend,
     circle,
     mirrored,
-    revolve,
     rotation,
     tube,
 )
+from stages.flow.validation.throat import throat_flow
 from stages.flow.voxels import OFFSET, SparseLattice, build_lattice
 from stages.flow.walls import WallLinks, interpolated_walls
 
@@ -171,7 +171,7 @@ def mach(bench: Bench) -> Outcome:
     ]
     if bench.quick:
         return Outcome(rows)
-    flows = {u: _stenosis(bench, u) for u in (0.1, 0.05)}
+    flows = {u: throat_flow(bench, 8, OBLIQUE, lattice_velocity=u) for u in (0.1, 0.05)}
     losses = {u: solved.result.means.loss_pa for u, solved in flows.items()}
     for k, name in enumerate(("static", "total")):
         rows.append(
@@ -185,16 +185,6 @@ def mach(bench: Bench) -> Outcome:
             )
         )
     return Outcome(rows)
-
-
-def _stenosis(bench: Bench, lattice_velocity: float) -> Solved:
-    """Compute a pipe of 8 mm with a smooth throat of 4 mm, 8 cells across, at throat Re 200."""
-    z = np.linspace(-8.0, 8.0, 33)
-    throat = np.column_stack([z, 3.0 - np.cos(np.pi * z / 8.0)])
-    profile = np.concatenate([[(-24.0, 4.0)], throat, [(40.0, 4.0)]])
-    flow = 200.0 * NU_M2_S * np.pi * 4e-3 / 4 * 1e6
-    shape = revolve(profile, SIDES, rotation(*OBLIQUE))
-    return bench.solve(shape, 0.5, flow, lattice_velocity=lattice_velocity)
 
 
 def _mach_numbers(flows: list[Solved]) -> str:
