@@ -153,9 +153,6 @@ class NativeEngine:
         velocity = np.ascontiguousarray(state["velocity"][list(self._tiling.axes)])
         velocity = velocity.astype(self._precision)
         self._core.set_deferred(state["deferred"].astype(self._precision), int(state["steps"]))
-        if int(state["steps"]) == 0:
-            # As after `restart`: the next step corrects the walls in full.
-            self._core.set_leaving(populations, velocity)
         self._core.set_arriving(populations, velocity)
 
     @property

@@ -96,7 +96,7 @@ void Engine<T>::set_rates(T omega, T third, T recursive) {
 template <class T>
 void Engine<T>::set_deferred(const T* terms, int64_t steps) {
   std::copy_n(terms, curves(), deferred_.begin());
-  steps_ = steps, fresh_ = false;
+  steps_ = steps, fresh_ = steps == 0;
 }
 
 template <class T>

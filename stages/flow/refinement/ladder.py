@@ -28,8 +28,8 @@ def checked_spacings(spacings_mm: Sequence[float]) -> tuple[float, ...]:
         If there are fewer than two or two of them are nearly the same.
     """
     ordered = tuple(sorted(spacings_mm, reverse=True))
-    ratios = [a / b for a, b in pairwise(ordered) if b > 0]
-    if len(ordered) < 2 or len(ratios) + 1 < len(ordered) or min(ratios) < LEAST_RATIO:
+    usable = len(ordered) >= 2 and all(math.isfinite(s) and s > 0 for s in ordered)
+    if not usable or min(a / b for a, b in pairwise(ordered)) < LEAST_RATIO:
         raise UsageError(
             f"--spacings-mm {','.join(f'{s:g}' for s in spacings_mm)}: needed are two or more spacings above "
             f"zero, each at least {LEAST_RATIO} times the next finer one, such as 0.5,0.35,0.25.",

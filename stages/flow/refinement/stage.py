@@ -52,9 +52,12 @@ def refine(
         As for a single flow.
     """
     done: list[Path] = []
-    for spacing_mm in checked_spacings(spacings_mm):
-        folder = output / f"{spacing_mm:g}mm"
-        chosen = settings.model_copy(update={"spacing_mm": spacing_mm})
+    ladder = [
+        FlowSettings.model_validate(settings.model_dump() | {"spacing_mm": spacing_mm})
+        for spacing_mm in checked_spacings(spacings_mm)
+    ]
+    for chosen in ladder:
+        folder = output / f"{chosen.spacing_mm:g}mm"
         initial = done[0] / "field.vti" if done else None
         sources = [p for p in (surface_folder, probes, planes, initial, *done) if p is not None]
         ratio = peak_ratio(read_json(done[0] / "flow.json"), settings) if done else None
@@ -101,7 +104,7 @@ def _is_done(folder: Path, case: str, sources: Sequence[Path], *, overwrite: boo
         return True
     if not overwrite:
         raise UsageError(
-            f"{folder}: holds a flow of another surface, other settings or another version; choose "
+            f"{folder.name}: holds a flow of another surface, other settings or another version; choose "
             "another --output or add --overwrite.",
             path=folder,
         )

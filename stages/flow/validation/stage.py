@@ -51,7 +51,7 @@ def run(output: Path, settings: ValidationSettings) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{output}: cannot be made a folder ({error.strerror}); choose another output."
+            f"{output.name}: cannot be made a folder ({error.strerror}); choose another output."
         ) from error
     results = []
     pairs = [(name, p) for p in settings.precisions for name in cases]

@@ -235,7 +235,13 @@ def test_a_lattice_that_has_not_converged_is_named():
     assert "0.35 mm" in ladder_record(ladder)["warnings"][0]
 
 
-@pytest.mark.parametrize("spacings", [(0.5,), (0.5, 0.5), (0.5, 0.48), (0.5, 0.0), (0.5, -1.0)])
+@pytest.mark.parametrize(
+    "spacings",
+    [
+        *[(0.5,), (0.5, 0.5), (0.5, 0.48), (0.5, 0.0), (0.5, -1.0)],
+        *[(float("nan"), 1.0), (1.0, float("nan")), (float("inf"), 1.0)],
+    ],
+)
 def test_spacings_that_make_no_ladder_are_refused(spacings):
     with pytest.raises(UsageError, match="spacings"):
         checked_spacings(spacings)
