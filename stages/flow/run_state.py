@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from stages.flow.convergence import Sample
 from stages.flow.openings import OpeningState
@@ -42,10 +42,10 @@ class RunState:
         Steps left until the next sample.
     peak_lu
         Largest velocity at the last sample, lattice units.
-    mean_count
-        Samples in the running means.
-    mean
-        Running means of pressure, Pa, and velocity, m/s.
+    block_start_s
+        When the stretch that is being averaged began; the one before it is kept.
+    counts, sums
+        Samples of the stretch before and of this one, and their sums of pressure, Pa, and velocity, m/s.
     correction
         Factor on the speed of each velocity inlet that corrects its flux.
     control
@@ -60,15 +60,41 @@ class RunState:
     peak_ratio: float
     steps_to_sample: int
     peak_lu: float
-    mean_count: int
-    mean: Float[np.ndarray, "4 cell"]
+    block_start_s: float
+    counts: Int[np.ndarray, "2"]
+    sums: Float[np.ndarray, "2 4 cell"]
     correction: Float[np.ndarray, "opening"]
     control: OpeningState
 
+    def average(self, fields: Float[np.ndarray, "4 cell"], *, anew: bool) -> None:
+        """Add a sample, Pa and m/s, to the means over the last one or two windows.
 
-_COUNTS = ("step", "steps_to_sample", "mean_count")
-_NUMBERS = ("time_s", "time_step_s", "window_s", "ramp_s", "peak_ratio", "peak_lu")
-_ARRAYS = ("mean", "correction")
+        Parameters
+        ----------
+        fields
+            Pressure and velocity.
+        anew
+            Forget all samples before this one.
+        """
+        if anew:
+            self.counts[:], self.sums[:], self.block_start_s = 0, 0.0, self.time_s
+        elif self.time_s - self.block_start_s > self.window_s:
+            self.counts[:], self.block_start_s = (self.counts[1], 0), self.time_s
+            self.sums[0], self.sums[1] = self.sums[1], 0.0
+        self.counts[1] += 1
+        self.sums[1] += fields
+
+    def mean(self) -> Float[np.ndarray, "4 cell"]:
+        """Return the means of pressure, Pa, and velocity, m/s."""
+        return np.asarray((self.sums[0] + self.sums[1]) / max(int(self.counts.sum()), 1))
+
+
+_COUNTS = ("step", "steps_to_sample")
+_NUMBERS = (
+    *("time_s", "time_step_s", "window_s", "ramp_s"),
+    *("peak_ratio", "peak_lu", "block_start_s"),
+)
+_ARRAYS = ("counts", "sums", "correction")
 _CONTROLS = ("level", "speed", "flux", "outlet")
 _SAMPLED = ("flux_m3_s", "static_pa", "total_pa")
 

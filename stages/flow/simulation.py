@@ -47,6 +47,8 @@ __all__ = ["FlowResult", "Simulation", "Snapshot"]
 
 _CHECKS_PER_WINDOW = 32
 """Samples of the flow in one averaging window."""
+_SETTLING = 1.2
+"""Windows until which fields are not averaged: the flow rate has just been raised."""
 _WINDOWS_PER_FLOW_THROUGH = 12
 """Length of an averaging window as a share of the time that fills the fluid volume once."""
 _SHORTEST_INTERVAL = 32
@@ -176,7 +178,7 @@ class Simulation:
         )
         return RunState(
             *(0, 0.0, self._scales.time_step_s, window_s, window_s if ramp else 0.0, ratio),
-            *(0, 0.0, 0, np.zeros((4, len(self._lattice.cells)))),
+            *(0, 0.0, 0.0, np.zeros(2, dtype=np.int64), np.zeros((2, 4, len(self._lattice.cells)))),
             *(np.ones(len(self._openings)), self._controls()),
         )
 
@@ -323,18 +325,9 @@ class Simulation:
                 np.array([r.total for r in readings]) * unit,
             )
         )
-        self._average(fields)
-
-    def _average(self, fields: Float[np.ndarray, "4 cell"]) -> None:
-        """Average the fields over about the last window of the run so far."""
+        units = np.array([self._scales.pressure_pa, *[self._scales.velocity_m_s] * 3])
         state = self._state
-        state.mean_count = min(state.mean_count + 1, _CHECKS_PER_WINDOW)
-        if state.time_s < 1.2 * self._window_s:
-            state.mean_count = 1
-        share = 1.0 / state.mean_count
-        units = (self._scales.pressure_pa, *[self._scales.velocity_m_s] * 3)
-        for k, unit in enumerate(units):
-            state.mean[k] += share * (fields[k] * unit - state.mean[k])
+        state.average(fields * units[:, None], anew=state.time_s < _SETTLING * self._window_s)
 
     def _adapt_time_step(self) -> None:
         """Fit the time step to the peak velocity while the flow develops."""
@@ -375,7 +368,7 @@ class Simulation:
         )
 
     def _result(self) -> FlowResult:
-        state = self._history.state(self._flow_m3_s)
+        state, mean = self._history.state(self._flow_m3_s), self._state.mean()
         means = self._history.latest()
         outlet = ~self._inlet
         flux = means.flux_m3_s[outlet]
@@ -383,8 +376,8 @@ class Simulation:
         reference = float(weight @ np.nan_to_num(means.static_pa[outlet]))
         return FlowResult(
             scales=self._scales,
-            velocity_m_s=self._state.mean[1:].astype(np.float32),
-            pressure_pa=(self._state.mean[0] - reference).astype(np.float32),
+            velocity_m_s=mean[1:].astype(np.float32),
+            pressure_pa=(mean[0] - reference).astype(np.float32),
             reference_pa=reference,
             means=means,
             state=state,
