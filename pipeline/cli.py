@@ -36,8 +36,11 @@ app.command(
     "stages.deidentify.cli:app", name="deidentify", help="Copy CT images without identity."
 )
 app.command("stages.triplets.cli:app", name="triplets", help="Simulate thick slices.")
-app.command("stages.super_resolution.cli:train_app", name="train", help="Train a network.")
+app.command("pipeline.train_cli:app", name="train", help="Train a network.")
 app.command("stages.super_resolution.cli:restore_app", name="restore", help="Restore thin slices.")
+app.command(
+    "stages.super_resolution.cli:export_app", name="export-onnx", help="Write a model as ONNX."
+)
 app.command("stages.airway.cli:app", name="airway", help="Find the airway, nostrils to pharynx.")
 app.command("stages.surface.cli:app", name="surface", help="Make the airway's closed surface.")
 app.command("stages.flow.cli:app", name="simulate", help="Simulate the air flow.")

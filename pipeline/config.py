@@ -6,10 +6,10 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from pipeline.core.errors import UsageError
 from stages.airway.settings import AirwaySettings
@@ -50,6 +50,12 @@ class ModelChoice(_Strict):
         description="'shipped' (the weights in the package), 'train' (train on `manifest` first), "
         "the path of a MODEL_DIR, or a training-free method (linear, spline, histospline).",
     )
+    members: tuple[str, ...] = Field(
+        (),
+        description="Several MODEL_DIRs (or 'shipped') instead of `source`: SR is the mean of "
+        "their restorations, each one's flow is computed too, and the standard deviation of their "
+        "pressure losses is model_std_pa.",
+    )
     manifest: str = Field(
         "phantoms.csv",
         description="Manifest of training cases for source 'train': a file of data_manifests/ or "
@@ -65,6 +71,14 @@ class ModelChoice(_Strict):
     interpolation: Annotated[str, StringConstraints(pattern="^(linear|spline|histospline)$")] = (
         Field("spline", description="What 'interpolated' means (Liu 2024 used a spline).")
     )
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        if len(self.members) == 1:
+            raise ValueError("members needs two models or more; give one as source")
+        if self.members and self.source != SHIPPED:
+            raise ValueError("give members or source, not both")
+        return self
 
 
 class WorkflowConfig(_Strict):

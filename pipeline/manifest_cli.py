@@ -46,6 +46,38 @@ def prepare(manifest: Path, /, *, data_root: Path = Path(), output: Path) -> Non
 
 
 @app.command
+def phantoms(
+    *,
+    output: Path,
+    count: Annotated[int, Parameter(validator=validators.Number(gte=1))],
+    validation: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 1,
+    first_seed: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 1000,
+    overwrite: bool = False,
+) -> None:
+    """Write a manifest of phantom patients: random anatomy, contrast, kernel, noise and slices.
+
+    A larger count keeps the patients there were: 'ct2flow manifest prepare' then makes the new ones
+    alone.
+
+    Parameters
+    ----------
+    output
+        CSV file to write, for 'ct2flow manifest prepare'.
+    count
+        Patients.
+    validation
+        Patients, the first ones, that choose the weights instead of being learnt from.
+    first_seed
+        Seed of the first patient; the others follow.
+    overwrite
+        Replace an existing output.
+    """
+    from pipeline.phantom_cohort import write_cohort
+
+    write_cohort(output, count, first_seed=first_seed, validation=validation, overwrite=overwrite)
+
+
+@app.command
 def fetch(
     manifest: Path,
     /,

@@ -21,6 +21,7 @@ import psutil
 
 from pipeline.config import (
     MODEL_NAMES,
+    SHIPPED,
     WorkflowConfig,
     complete,
     dump_config,
@@ -84,6 +85,8 @@ def enhance_case(
 ) -> None:
     """Restore a coarse scan in `output`: restored.nii.gz and the folder dicom, with records.
 
+    Of several models (`model.members`) also sigma.nii.gz, the standard deviation, HU.
+
     Raises
     ------
     UsageError, InputError, NumericalError
@@ -94,6 +97,11 @@ def enhance_case(
         made = output / "results" / "enhanced" / case
         for name in ("restored.nii.gz", "restored.nii.gz.json"):
             _copy_whole(made / name, output / name)
+        several = complete(parse_assignments(assignments)).model.members
+        for name in ("sigma.nii.gz", "sigma.nii.gz.json"):
+            (output / name).unlink(missing_ok=True)
+            if several:
+                _copy_whole(made / name, output / name)
         shutil.rmtree(output / "dicom", ignore_errors=True)
         shutil.copytree(made / "dicom", output / "dicom")
 
@@ -247,20 +255,26 @@ def _link_input(link: Path, source: Path) -> None:
 def _with_absolute_paths(config: WorkflowConfig) -> WorkflowConfig:
     """Make the user's paths absolute: the workflow runs in the output folder."""
     model = config.model
-    changes: dict[str, str] = {"data_root": str(Path(model.data_root).resolve())}
+    changes: dict[str, Any] = {"data_root": str(Path(model.data_root).resolve())}
     for name in ("source", "initial"):
         value = getattr(model, name)
-        if value is None or value in MODEL_NAMES:
-            continue
-        if not (Path(value) / "model.json").is_file():
-            raise UsageError(
-                f"model.{name} {value}: is no MODEL_DIR (it holds no model.json); give one, or one "
-                f"of {', '.join(MODEL_NAMES)}."
-            )
-        changes[name] = str(Path(value).resolve())
+        if value is not None and value not in MODEL_NAMES:
+            changes[name] = _absolute_model(name, value)
+    changes["members"] = tuple(
+        value if value == SHIPPED else _absolute_model("members", value) for value in model.members
+    )
     if not (share_folder("data_manifests") / model.manifest).is_file():
         changes["manifest"] = str(Path(model.manifest).resolve())
     return config.model_copy(update={"model": model.model_copy(update=changes)})
+
+
+def _absolute_model(setting: str, value: str) -> str:
+    if not (Path(value) / "model.json").is_file():
+        raise UsageError(
+            f"model.{setting} {value}: is no MODEL_DIR (it holds no model.json); give one, or one "
+            f"of {', '.join(MODEL_NAMES)}."
+        )
+    return str(Path(value).resolve())
 
 
 def _known_suffix(source: Path) -> str:

@@ -22,6 +22,8 @@ def flows(
     baseline: Path,
     output: Path,
     coarse: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    members: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    ensemble: str = "sr",
     names: Names = (),
     overwrite: bool = False,
 ) -> None:
@@ -38,6 +40,11 @@ def flows(
     coarse
         Flow folders of the same folder names on coarser lattices; they give the discretisation
         error: two lattices by assuming first order, three by the observed order.
+    members
+        Flow folders of single networks whose mean is the variant `ensemble`; the standard
+        deviation of their losses is its model_std_pa.
+    ensemble
+        Name of the variant that the members belong to.
     names
         Names for the flows instead of their folders', in their order.
     overwrite
@@ -46,7 +53,14 @@ def flows(
     from stages.comparison.stage import run_flows
 
     run_flows(
-        flow_dirs, output, baseline=baseline, coarse=coarse, names=names, overwrite=overwrite
+        flow_dirs,
+        output,
+        baseline=baseline,
+        coarse=coarse,
+        members=members,
+        ensemble=ensemble,
+        names=names,
+        overwrite=overwrite,
     )
 
 

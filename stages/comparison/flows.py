@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.core.grid_convergence import lattice_error
 from stages.comparison.flow_record import FlowRecord
 
+COMPARISON_FORMAT = 1
 Flows = Mapping[str, FlowRecord]
 CoarseFlows = Mapping[str, Sequence[FlowRecord]]
 NO_ERROR: Mapping[str, Any] = {
@@ -54,6 +55,20 @@ def compare_flows(flows: Flows, baseline: str, coarse: CoarseFlows) -> dict[str,
         entry.update(_deviation_error(name, flows, baseline, coarse))
         entry["resolved"] = None if name == baseline else _is_resolved(entry, entries[baseline])
     return entries
+
+
+def members_spread(members: Flows) -> dict[str, Any]:
+    """Return how far the networks of an ensemble differ in their total pressure losses, Pa.
+
+    The standard deviation is that of a sample (n - 1): a few networks stand for all that the
+    training could have given. It is none for one member.
+    """
+    losses_pa = [flow.pressure_loss.total_pa for flow in members.values()]
+    return {
+        "model_std_pa": float(np.std(losses_pa, ddof=1)) if len(losses_pa) > 1 else None,
+        "members": {name: flow.pressure_loss.total_pa for name, flow in members.items()},
+        "members_converged": all(flow.convergence.reached for flow in members.values()),
+    }
 
 
 def _losses(flow: FlowRecord, baseline: FlowRecord) -> dict[str, Any]:
@@ -178,3 +193,47 @@ def mean_absolute_deviation(deviations_percent: Sequence[float]) -> dict[str, fl
         raise ValueError("a mean over cases needs at least one case")
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
     return {"mean_percent": float(values.mean()), "std_percent": spread, "cases": len(values)}
+
+
+def flow_comparison(entries: dict[str, dict[str, Any]], baseline: str) -> dict[str, Any]:
+    """Return the content of the comparison of one case."""
+    return {
+        "format": COMPARISON_FORMAT,
+        "baseline": baseline,
+        "definition": {
+            "deviation_percent": "100 (variant - baseline) / |baseline|, total pressure loss",
+            "discretisation_percent": "error of the finest lattice's total pressure loss",
+            "model_std_pa": "standard deviation of the total pressure losses of single networks",
+            "resolved": "the deviation exceeds its own lattice error and those of both losses",
+        },
+        "pressure_loss": entries,
+    }
+
+
+def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what must be said wherever these losses are shown."""
+    found = []
+    unsteady = [name for name, entry in entries.items() if not entry["converged"]]
+    rough = [name for name, entry in entries.items() if entry.get("coarse_converged") is False]
+    found += [
+        f"{name}: the flow of a single network has not converged; its mean over time is part of "
+        "the spread of the networks."
+        for name, entry in entries.items()
+        if entry.get("members_converged") is False
+    ]
+    if unsteady:
+        found.append(
+            f"{', '.join(unsteady)}: the flow has not converged; its mean over time is compared."
+        )
+    if rough:
+        found.append(
+            f"{', '.join(rough)}: a coarser run has not converged; the discretisation error is a "
+            "guess."
+        )
+    return found + [
+        f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not resolved: "
+        f"smaller than its error (lattice: loss {entry['discretisation_percent']:.1f} %, "
+        f"deviation {entry['deviation_error_percent']:.1f} %)."
+        for name, entry in entries.items()
+        if entry["resolved"] is False
+    ]

@@ -4,6 +4,8 @@ References
 ----------
 .. [1] Wang, Bovik, Sheikh & Simoncelli (2004), IEEE Trans. Image Process. 13, 600,
    doi:10.1109/TIP.2003.819861: structural similarity.
+.. [2] Wang, Simoncelli & Bovik (2003), Asilomar Conf. Signals Syst. Comput., 1398,
+   doi:10.1109/ACSSC.2003.1292216: its multi-scale form and the weights of the scales.
 """
 
 from __future__ import annotations
@@ -17,6 +19,13 @@ FULL_RANGE_HU = (-1024.0, 3071.0)
 SOFT_TISSUE_HU = (-160.0, 240.0)
 """Window 400, level 40."""
 SSIM_WINDOW = 7
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the five scales of MS-SSIM, fine to coarse [2]_."""
+_GAUSSIAN_WINDOW, _SIGMA = 11, 1.5
+LEAST_MS_SSIM_EDGE = _GAUSSIAN_WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
+"""Pixels; smaller slices hold no window at the coarsest scale."""
+_NO_LUMINANCE = 1e4
+"""A stabiliser of the means so large that the luminance term is 1 within 1e-8."""
 
 
 def psnr_db(
@@ -54,6 +63,57 @@ def ssim(reference: Float[np.ndarray, "z y x"], restored: Float[np.ndarray, "z y
         for a, b in zip(reference, restored, strict=True)
     ]
     return float(np.mean(values))
+
+
+def ms_ssim(
+    reference: Float[np.ndarray, "z y x"], restored: Float[np.ndarray, "z y x"]
+) -> float | None:
+    """Return the mean multi-scale structural similarity of the slices (range 4095 HU) [2]_.
+
+    None if a slice is smaller than `LEAST_MS_SSIM_EDGE`.
+    """
+    if min(reference.shape[1:]) < LEAST_MS_SSIM_EDGE:
+        return None
+    low, high = FULL_RANGE_HU
+    return float(
+        np.mean(
+            [
+                _ms_ssim_of_slice(
+                    np.clip(a, low, high).astype(np.float32) - np.float32(low),
+                    np.clip(b, low, high).astype(np.float32) - np.float32(low),
+                )
+                for a, b in zip(reference, restored, strict=True)
+            ]
+        )
+    )
+
+
+def _ms_ssim_of_slice(a: Float[np.ndarray, "y x"], b: Float[np.ndarray, "y x"]) -> float:
+    """Multiply contrast and structure of each scale, and the luminance of the coarsest."""
+    last = len(SCALE_WEIGHTS) - 1
+    product = 1.0
+    for scale, weight in enumerate(SCALE_WEIGHTS):
+        stabiliser = 0.01 if scale == last else _NO_LUMINANCE
+        similarity = structural_similarity(
+            a,
+            b,
+            data_range=FULL_RANGE_HU[1] - FULL_RANGE_HU[0],
+            gaussian_weights=True,
+            sigma=_SIGMA,
+            win_size=_GAUSSIAN_WINDOW,
+            use_sample_covariance=False,
+            K1=stabiliser,
+        )
+        product *= max(float(similarity), 0.0) ** weight
+        a, b = _halved(a), _halved(b)
+    return product
+
+
+def _halved(image: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "rows columns"]:
+    rows, columns = (size // 2 for size in image.shape)
+    blocks = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2)
+    mean: Float[np.ndarray, "rows columns"] = blocks.mean(axis=(1, 3))
+    return mean
 
 
 def image_errors(

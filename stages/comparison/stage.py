@@ -17,14 +17,26 @@ from pipeline.core.errors import InputError, UsageError
 from pipeline.core.progress import track
 from pipeline.core.volume import Volume, read_volume
 from stages.comparison.flow_record import FlowRecord, parse_flow
-from stages.comparison.flows import compare_flows, deviation_percent
-from stages.comparison.images import FULL_RANGE_HU, SOFT_TISSUE_HU, SSIM_WINDOW, image_errors
+from stages.comparison.flows import (
+    COMPARISON_FORMAT,
+    compare_flows,
+    deviation_percent,
+    flow_comparison,
+    flow_warnings,
+    members_spread,
+)
+from stages.comparison.images import (
+    FULL_RANGE_HU,
+    SOFT_TISSUE_HU,
+    SSIM_WINDOW,
+    image_errors,
+    ms_ssim,
+)
 from stages.comparison.settings import ComparisonSettings
 from stages.comparison.surfaces import DEFINITION, enclosed_ml, surface_distance
 from stages.comparison.walls import wall_band
 
 _LOG = logging.getLogger("ct2flow.comparison")
-COMPARISON_FORMAT = 1
 
 
 def run_flows(
@@ -33,6 +45,8 @@ def run_flows(
     *,
     baseline: Path,
     coarse: Sequence[Path] = (),
+    members: Sequence[Path] = (),
+    ensemble: str = "sr",
     names: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
@@ -48,6 +62,10 @@ def run_flows(
         Flow folder of the baseline; it may be among the flows.
     coarse
         Flow folders of the same folder names on one or more coarser lattices.
+    members
+        Flow folders of single networks whose mean is one of the variants.
+    ensemble
+        Name of that variant.
     names
         Names for the flows instead of their folders', in their order.
     overwrite
@@ -56,40 +74,34 @@ def run_flows(
     Raises
     ------
     UsageError
-        If two flows have one name.
+        If two flows have one name, or the ensemble is not among them.
     InputError
         If a folder holds no usable flow.json, or a coarse lattice is not coarser.
     """
     folders = named_folders(flows, names, baseline)
     fine = {name: _read_flow(folder) for name, folder in folders.items()}
     rough = _read_coarse(coarse, folders, fine)
+    single = {folder.name: _read_flow(folder) for folder in members}
+    if single and ensemble not in fine:
+        raise UsageError(
+            f"--members: the variant {ensemble} is not compared; give its flow or --ensemble NAME."
+        )
     with publish(
         output,
         kind="flow-comparison",
         stage="comparison",
         settings={"baseline": _name_of(baseline, folders)},
-        inputs=_flow_digests(folders, coarse),
+        inputs=_flow_digests(folders, coarse)
+        | {f"member/{folder.name}": digest(folder) for folder in members},
         overwrite=overwrite,
     ) as pending:
         entries = compare_flows(fine, _name_of(baseline, folders), rough)
+        if single:
+            entries[ensemble] |= members_spread(single)
         pending.warnings += flow_warnings(entries)
         for warning in pending.warnings:
             _LOG.warning("%s", warning)
         write_json(pending.path, flow_comparison(entries, _name_of(baseline, folders)))
-
-
-def flow_comparison(entries: dict[str, dict[str, Any]], baseline: str) -> dict[str, Any]:
-    """Return the content of the comparison of one case."""
-    return {
-        "format": COMPARISON_FORMAT,
-        "baseline": baseline,
-        "definition": {
-            "deviation_percent": "100 (variant - baseline) / |baseline|, total pressure loss",
-            "discretisation_percent": "error of the finest lattice's total pressure loss",
-            "resolved": "the deviation exceeds its own lattice error and those of both losses",
-        },
-        "pressure_loss": entries,
-    }
 
 
 def named_folders(
@@ -149,29 +161,6 @@ def _read_coarse(
 def _flow_digests(folders: Mapping[str, Path], coarse: Sequence[Path]) -> dict[str, str]:
     fine = {name: digest(folder) for name, folder in folders.items()}
     return fine | {f"coarse-{i}/{f.name}": digest(f) for i, f in enumerate(coarse, start=1)}
-
-
-def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what must be said wherever these losses are shown."""
-    found = []
-    unsteady = [name for name, entry in entries.items() if not entry["converged"]]
-    rough = [name for name, entry in entries.items() if entry.get("coarse_converged") is False]
-    if unsteady:
-        found.append(
-            f"{', '.join(unsteady)}: the flow has not converged; its mean over time is compared."
-        )
-    if rough:
-        found.append(
-            f"{', '.join(rough)}: a coarser run has not converged; the discretisation error is a "
-            "guess."
-        )
-    return found + [
-        f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not resolved: "
-        f"smaller than its error (lattice: loss {entry['discretisation_percent']:.1f} %, "
-        f"deviation {entry['deviation_error_percent']:.1f} %)."
-        for name, entry in entries.items()
-        if entry["resolved"] is False
-    ]
 
 
 def run_images(
@@ -235,6 +224,9 @@ def run_images(
             name: image_errors(truth.values, _restored(path, truth), band)
             for name, path in track(list(methods.items()), "compare images")
         }
+        if settings.ms_ssim:
+            for name, path in track(list(methods.items()), "compare scales"):
+                errors[name]["ms_ssim"] = ms_ssim(truth.values, _restored(path, truth))
         definition = {
             "psnr_range_hu": list(FULL_RANGE_HU),
             "psnr_peak_hu": FULL_RANGE_HU[1] - FULL_RANGE_HU[0],

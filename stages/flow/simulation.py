@@ -178,7 +178,13 @@ class Simulation:
         )
         return RunState(
             *(0, 0.0, self._scales.time_step_s, window_s, window_s if ramp else 0.0, ratio),
-            *(0, 0.0, 0.0, np.zeros(2, dtype=np.int64), np.zeros((2, 4, len(self._lattice.cells)))),
+            *(
+                0,
+                0.0,
+                0.0,
+                np.zeros(2, dtype=np.int64),
+                np.zeros((2, 4, len(self._lattice.cells))),
+            ),
             *(np.ones(len(self._openings)), self._controls()),
         )
 

@@ -15,6 +15,7 @@ NO_LOSS: Mapping[str, Any] = {
     "total_pa": None,
     "deviation_from_hr_percent": None,
     "discretisation_percent": None,
+    "model_std_pa": None,
 }
 _ACQUISITION = ("source", "modality", "kernel", "kvp", "slice_thickness_mm", "slice_spacing_mm")
 """Facts about the scan that say nothing about the patient."""
@@ -127,7 +128,7 @@ def pressure_loss(records: CaseRecords, name: str) -> dict[str, Any]:
     """Return the pressure loss of a variant with the errors that are known of it."""
     entry = dict(records.flows.get("pressure_loss", {}).get(name, {}))
     reason = {} if entry else {"reason": _why_no_flow(records, name)}
-    return {**NO_LOSS, **entry, **reason, "model_std_pa": None}
+    return {**NO_LOSS, **entry, **reason}
 
 
 def _why_no_flow(records: CaseRecords, name: str) -> str:
@@ -179,8 +180,8 @@ def provenance(records: CaseRecords) -> dict[str, Any]:
 
 
 def _model_digests(sidecars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what identifies the network: its digest and that of the manifest it learnt from."""
+    """Return what identifies the networks: their digests and that of the manifest learnt from."""
     restored = sidecars.get("restored/sr", {}).get("inputs", {})
     used = {name: value for name, value in restored.items() if not name.startswith("lr.nii")}
     training = sidecars.get("model", {}).get("inputs", {})
-    return {"sha256": next(iter(used.values()), None), "trained_on": dict(training)}
+    return {"sha256": ";".join(used.values()) or None, "trained_on": dict(training)}

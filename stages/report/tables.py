@@ -119,7 +119,18 @@ def _pressure_caption(results: Mapping[str, Any]) -> str:
         )
     return text + (
         "A deviation is resolved if it exceeds its own error and the lattice errors of both "
-        "losses. The network's own uncertainty is not included: no ensemble yet."
+        f"losses. {_model_sentence(results['pressure_loss'].get('sr', {}))}"
+    )
+
+
+def _model_sentence(entry: Mapping[str, Any]) -> str:
+    """Say how far the networks differ among themselves, or that there is one."""
+    if entry.get("model_std_pa") is None:
+        return "The network's own uncertainty is not included: there are not several to compare."
+    return (
+        f"SR is the mean of {len(entry['members'])} networks; the total pressure losses of each "
+        f"alone have a standard deviation of {number(entry['model_std_pa'])} Pa, which is not part "
+        "of the errors shown."
     )
 
 

@@ -37,15 +37,7 @@ def linear_operator(count: int, factor: int) -> Float[np.ndarray, "thin thick"]:
     factor
         Thin slices per thick slice.
     """
-    if count == 1:
-        return np.ones((factor, 1))
-    position = _centres(count, factor) - 0.5
-    left = np.clip(np.floor(position).astype(int), 0, count - 2)
-    matrix = np.zeros((count * factor, count))
-    rows = np.arange(count * factor)
-    matrix[rows, left] = 1.0 - (position - left)
-    matrix[rows, left + 1] = position - left
-    return matrix
+    return linear_weights(count, _centres(count, factor))
 
 
 def spline_operator(count: int, factor: int) -> Float[np.ndarray, "thin thick"]:
@@ -61,11 +53,7 @@ def spline_operator(count: int, factor: int) -> Float[np.ndarray, "thin thick"]:
     factor
         Thin slices per thick slice.
     """
-    if count == 1:
-        return np.ones((factor, 1))
-    spline = CubicSpline(np.arange(count) + 0.5, np.eye(count), bc_type="not-a-knot")
-    matrix: Float[np.ndarray, "thin thick"] = spline(_centres(count, factor))
-    return matrix
+    return spline_weights(count, _centres(count, factor))
 
 
 def histospline_operator(count: int, factor: int) -> Float[np.ndarray, "thin thick"]:
@@ -85,10 +73,58 @@ def histospline_operator(count: int, factor: int) -> Float[np.ndarray, "thin thi
     hence the thin slices of a cell average to its thick slice; F of a quadratic is a cubic, hence
     cell means of quadratics are reproduced (count >= 3) [1]_. Nothing is extrapolated.
     """
+    faces = np.arange(count * factor + 1) / factor
+    return cell_means(count, faces[:-1], faces[1:])
+
+
+def linear_weights(
+    count: int, position: Float[np.ndarray, " place"]
+) -> Float[np.ndarray, "place thick"]:
+    """Return the matrix of linear interpolation at places where slice j lies at j + 1/2.
+
+    Beyond the centres of the outermost slices it extrapolates; a single slice is repeated.
+    """
+    if count == 1:
+        return np.ones((len(position), 1))
+    offset = position - 0.5
+    left = np.clip(np.floor(offset).astype(int), 0, count - 2)
+    matrix = np.zeros((len(position), count))
+    rows = np.arange(len(position))
+    matrix[rows, left] = 1.0 - (offset - left)
+    matrix[rows, left + 1] = offset - left
+    return matrix
+
+
+def spline_weights(
+    count: int, position: Float[np.ndarray, " place"]
+) -> Float[np.ndarray, "place thick"]:
+    """Return the matrix of the not-a-knot cubic spline at places where slice j lies at j + 1/2."""
+    if count == 1:
+        return np.ones((len(position), 1))
+    spline = CubicSpline(np.arange(count) + 0.5, np.eye(count), bc_type="not-a-knot")
+    matrix: Float[np.ndarray, "place thick"] = spline(position)
+    return matrix
+
+
+def cell_means(
+    count: int, start: Float[np.ndarray, " place"], end: Float[np.ndarray, " place"]
+) -> Float[np.ndarray, "place cell"]:
+    """Return the matrix of means over intervals, of what has given means over the unit cells.
+
+    Parameters
+    ----------
+    count
+        Number of cells; cell j covers [j, j + 1].
+    start
+        Where each interval starts, at least 0.
+    end
+        Where it ends, above its start and at most `count`.
+    """
     cumulative = np.concatenate([np.zeros((1, count)), np.cumsum(np.eye(count), axis=0)])
     spline = CubicSpline(np.arange(count + 1), cumulative, bc_type="not-a-knot")
-    faces = spline(np.arange(count * factor + 1) / factor)
-    matrix: Float[np.ndarray, "thin thick"] = factor * np.diff(faces, axis=0)
+    matrix: Float[np.ndarray, "place cell"] = (spline(end) - spline(start)) / (end - start)[
+        :, None
+    ]
     return matrix
 
 

@@ -34,9 +34,30 @@ def slice_channels(
     """
     stride = layout.slices
     thick = degrade(thin, layout.profile_taps, stride)
+    return paired_channels(thick, index, thin[stride * index : stride * (index + 1)], layout)
+
+
+def paired_channels(
+    thick: Float[np.ndarray, "thick y x"],
+    index: int,
+    true: Float[np.ndarray, "z y x"],
+    layout: Layout,
+) -> Float[np.ndarray, "channel y x"]:
+    """Return the network's input for one of several thick slices, and its true slices.
+
+    Parameters
+    ----------
+    thick
+        Thick slices, simulated or measured, HU.
+    index
+        Thick slice to restore.
+    true
+        Its thin slices, HU.
+    layout
+        What the channels are.
+    """
     rows = baseline_rows(len(thick), index, layout).astype(np.float32)
     base = np.tensordot(rows, thick, axes=1)
-    true = thin[stride * index : stride * (index + 1)]
     return np.concatenate([thick[context_indices(index, len(thick), layout)], base, true])
 
 

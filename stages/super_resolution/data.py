@@ -6,7 +6,9 @@ are degraded first and only the few that the network sees are resampled.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from stages.super_resolution.settings import TrainingSettings
 EDGE_HU = -400.0
 """Half-way between air and mucosa, where the airway wall is drawn."""
 
-_WINDOW = 6
+WINDOW = 6
 """Thick slices to each side that shape a patch's histospline: its weights fall by 0.27 a slice,
 so that what is left out is below 0.05 % of a jump."""
 
@@ -35,6 +37,30 @@ _POINTS = 200_000
 
 _EVERYWHERE = 0.05
 """Share of patches centred anywhere, so that plain air and the couch are seen too."""
+
+
+class PatchSource(Protocol):
+    """Give the thin slices of a case, and where patches may be centred, (z, y, x) indices."""
+
+    @property
+    def case(self) -> str:
+        """Return the case's name."""
+
+    @property
+    def values(self) -> Shaped[np.ndarray, "z y x"]:
+        """Return the thin slices, HU, in memory or on disk."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Return the spacing along z, y and x."""
+
+    @property
+    def edges(self) -> Int[np.ndarray, "point 3"]:
+        """Return points on air-tissue edges inside the body."""
+
+    @property
+    def body(self) -> Int[np.ndarray, "point 3"]:
+        """Return points in the body."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +97,7 @@ def body_mask(values_hu: Shaped[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x
     return body
 
 
-def measure_normalisation(volumes: list[TrainingVolume]) -> Normalisation:
+def measure_normalisation(volumes: Sequence[PatchSource]) -> Normalisation:
     """Return mean and standard deviation over points in the bodies, rounded to whole HU.
 
     Raises
@@ -79,61 +105,123 @@ def measure_normalisation(volumes: list[TrainingVolume]) -> Normalisation:
     InputError
         If no volume holds tissue.
     """
-    samples = [v.values[tuple(v.body.T)].astype(np.float64) for v in volumes]
-    together = np.concatenate(samples)
-    if together.size == 0 or together.std() < 1.0:
+    count, total, squares = 0, 0.0, 0.0
+    for volume in volumes:
+        values_hu = volume.values[tuple(volume.body.T)].astype(np.float64)
+        count, total = count + values_hu.size, total + float(values_hu.sum())
+        squares += float(np.square(values_hu).sum())
+    mean = total / max(count, 1)
+    # HU are below 1e4 and float64 has 16 digits: the difference of squares is good to 1e-6 HU.
+    deviation = float(np.sqrt(max(squares / max(count, 1) - mean**2, 0.0)))
+    if deviation < 1.0:
         raise InputError(
             "The training volumes hold nothing above -400 HU: needed are CT volumes in HU; check "
             "the manifest's files."
         )
-    return Normalisation(float(np.round(together.mean())), float(np.round(together.std())))
+    return Normalisation(float(np.round(mean)), float(np.round(deviation)))
+
+
+@dataclass(frozen=True)
+class PatchCentre:
+    """Say where a patch is cut: volume, (z, y, x) index, and axes with the through-plane first."""
+
+    volume: int
+    point: tuple[int, int, int]
+    axes: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class BiasedCentres:
+    """Hold centres of patches with the probability of each to be drawn."""
+
+    centres: Sequence[PatchCentre]
+    cumulative: Float[np.ndarray, " centre"]
+
+    def draw(self, rng: Generator) -> PatchCentre:
+        """Draw a centre."""
+        index = int(np.searchsorted(self.cumulative, rng.uniform(), side="right"))
+        return self.centres[min(index, len(self.centres) - 1)]
 
 
 @dataclass(frozen=True)
 class PatchSampler:
-    """Draw batches of patches from volumes, each volume equally often."""
+    """Draw batches of patches, each volume equally often or from biased centres."""
 
-    volumes: list[TrainingVolume]
+    volumes: Sequence[PatchSource]
     layout: Layout
     normalisation: Normalisation
     settings: TrainingSettings
+    bias: BiasedCentres | None = None
 
     def batch(
         self, rng: Generator
     ) -> tuple[Float[Tensor, "batch channel y x"], Float[Tensor, "batch z y x"]]:
         """Return inputs (thick slices, baseline) and true thin slices, normalised."""
-        patches = torch.stack([self._patch(rng) for _ in range(self.settings.batch_size)])
-        centre, scale = self.normalisation.centre_hu, self.normalisation.scale_hu
-        patches = (patches - centre) / scale
-        split = self.layout.in_channels
-        return patches[:, :split].contiguous(), patches[:, split:].contiguous()
+        drawn = range(self.settings.batch_size)
+        return self._normalised([self._patch(self.draw_centre(rng), rng) for _ in drawn])
 
-    def _patch(self, rng: Generator) -> Float[Tensor, "channel y x"]:
-        volume = self.volumes[rng.integers(len(self.volumes))]
-        point = _draw_point(volume, self.settings.edge_fraction, rng)
+    def draw_centre(self, rng: Generator) -> PatchCentre:
+        """Draw where a patch is cut."""
+        if self.bias is not None:
+            return self.bias.draw(rng)
+        index = int(rng.integers(len(self.volumes)))
+        volume = self.volumes[index]
+        z, y, x = _draw_point(volume, self.settings.edge_fraction, rng).tolist()
         axes = _draw_axes(volume.spacing_mm, rng, all_axes=self.settings.all_axes)
-        values = volume.values.transpose(axes)
-        spacing = tuple(volume.spacing_mm[a] for a in axes)
+        return PatchCentre(index, (z, y, x), axes)
+
+    def patches_at(
+        self, centres: Sequence[PatchCentre], rngs: Sequence[Generator]
+    ) -> tuple[Float[Tensor, "batch channel y x"], Float[Tensor, "batch z y x"]]:
+        """Return a patch at each centre, each augmented by its own generator, normalised."""
+        return self._normalised([self._patch(c, g) for c, g in zip(centres, rngs, strict=True)])
+
+    def without_noise(self) -> PatchSampler:
+        """Return a sampler whose patches are what the volume holds, shifted by no scanner."""
+        plain = {"noise_hu": 0.0, "shift_hu": 0.0, "kernel_change": 0.0}
+        return replace(self, settings=self.settings.model_copy(update=plain))
+
+    def _normalised(
+        self, patches: Sequence[Float[Tensor, "channel y x"]]
+    ) -> tuple[Float[Tensor, "batch channel y x"], Float[Tensor, "batch z y x"]]:
+        centre, scale = self.normalisation.centre_hu, self.normalisation.scale_hu
+        together = (torch.stack(list(patches)) - centre) / scale
+        split = self.layout.in_channels
+        return together[:, :split].contiguous(), together[:, split:].contiguous()
+
+    def _patch(self, centre: PatchCentre, rng: Generator) -> Float[Tensor, "channel y x"]:
         if self.layout.is_upright:
-            return self._upright_patch(values, spacing[2], point[list(axes)], rng)
-        slab, index = self._slab(values, spacing, point[list(axes)], rng)
-        channels = slice_channels(slab, index, self.layout)
+            return self._upright_patch(*self._turned(centre), rng)
+        channels = self._channels(centre, rng)
         patch = _resized(channels, (self.settings.patch, self.settings.patch))
         patch = self._other_kernel(patch, rng)
         patch = patch + float(rng.uniform(-1, 1)) * self.settings.shift_hu
         patch = patch + torch.from_numpy(self._noise(rng))
         return _flip(patch, self.layout, rng)
 
+    def _turned(
+        self, centre: PatchCentre
+    ) -> tuple[Shaped[np.ndarray, "z y x"], tuple[float, ...], Int[np.ndarray, 3]]:
+        """Return the volume, its spacing and the point with the through-plane axis first."""
+        volume, axes = self.volumes[centre.volume], centre.axes
+        spacing_mm = tuple(volume.spacing_mm[a] for a in axes)
+        return volume.values.transpose(axes), spacing_mm, np.array(centre.point)[list(axes)]
+
+    def _channels(self, centre: PatchCentre, rng: Generator) -> Float[np.ndarray, "channel y x"]:
+        """Cut what the network sees around a point and what is true there, HU."""
+        slab, index = self._slab(*self._turned(centre), rng)
+        return slice_channels(slab, index, self.layout)
+
     def _upright_patch(
         self,
         values: Shaped[np.ndarray, "z plane u"],
-        spacing_mm: float,
+        spacing_mm: tuple[float, ...],
         point: Int[np.ndarray, 3],
         rng: Generator,
     ) -> Float[Tensor, "channel z u"]:
         """Cut neighbouring planes, degrade them along z and resample them across."""
         settings, layout = self.settings, self.layout
-        thin, start = self._planes(values, spacing_mm, point, rng)
+        thin, start = self._planes(values, spacing_mm[2], point, rng)
         thin += float(rng.uniform(-1, 1)) * settings.shift_hu
         thin += _correlated(rng, thin.shape) * np.float32(rng.uniform() * settings.noise_hu)
         channels = upright_channels(thin, layout)
@@ -158,10 +246,10 @@ class PatchSampler:
         settings, stride, reach = self.settings, self.layout.slices, self.layout.context // 2
         phase = int(rng.integers(min(stride, len(values) - stride + 1)))
         cells = (len(values) - phase) // stride
-        own = _span((point[0] - phase) // stride, -(-settings.patch // stride) + 1, cells)
-        first, last = max(0, own.start - _WINDOW), min(cells, own.stop + _WINDOW)
+        own = span((point[0] - phase) // stride, -(-settings.patch // stride) + 1, cells)
+        first, last = max(0, own.start - WINDOW), min(cells, own.stop + WINDOW)
         planes = np.clip(np.arange(point[1] - reach, point[1] + reach + 1), 0, values.shape[1] - 1)
-        columns = _span(point[2], self._edge_mm(rng) / spacing_mm, values.shape[2])
+        columns = span(point[2], self.draw_edge_mm(rng) / spacing_mm, values.shape[2])
         cut = slice(phase + stride * first, phase + stride * last)
         thin = values[cut, :, columns][:, planes].astype(np.float32)
         return thin, stride * (own.start - first) + int(rng.integers(stride))
@@ -177,7 +265,7 @@ class PatchSampler:
         detail = patch - torch.from_numpy(ndimage.gaussian_filter(patch.numpy(), sigma))
         return patch + float(rng.uniform(-largest, largest)) * detail
 
-    def _edge_mm(self, rng: Generator) -> float:
+    def draw_edge_mm(self, rng: Generator) -> float:
         """Draw the length of a patch from a range of pixel spacings."""
         settings = self.settings
         low, high = np.log([settings.pixel_spacing_min_mm, settings.pixel_spacing_max_mm])
@@ -191,13 +279,13 @@ class PatchSampler:
         rng: Generator,
     ) -> tuple[Float[np.ndarray, "z y x"], int]:
         """Cut the thin slices around a point; any phase of the thick slices is as likely."""
-        stride, edge_mm = self.layout.slices, self._edge_mm(rng)
-        rows = _span(point[1], edge_mm / spacing_mm[1], values.shape[1])
-        columns = _span(point[2], edge_mm / spacing_mm[2], values.shape[2])
+        stride, edge_mm = self.layout.slices, self.draw_edge_mm(rng)
+        rows = span(point[1], edge_mm / spacing_mm[1], values.shape[1])
+        columns = span(point[2], edge_mm / spacing_mm[2], values.shape[2])
         phase = int(rng.integers(min(stride, values.shape[0] - stride + 1)))
         count = (values.shape[0] - phase) // stride
         index = int(np.clip((point[0] - phase) // stride, 0, count - 1))
-        first, last = max(0, index - _WINDOW), min(count, index + _WINDOW + 1)
+        first, last = max(0, index - WINDOW), min(count, index + WINDOW + 1)
         cut = slice(phase + stride * first, phase + stride * last)
         return values[cut, rows, columns].astype(np.float32), index - first
 
@@ -230,14 +318,13 @@ def _resized(
     return interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)[0]
 
 
-def _draw_point(
-    volume: TrainingVolume, edge_fraction: float, rng: Generator
-) -> Int[np.ndarray, 3]:
-    kind = rng.uniform()
-    if kind < _EVERYWHERE or len(volume.body) == 0:
+def _draw_point(volume: PatchSource, edge_fraction: float, rng: Generator) -> Int[np.ndarray, 3]:
+    kind, body = rng.uniform(), volume.body
+    if kind < _EVERYWHERE or len(body) == 0:
         return rng.integers(0, volume.values.shape)
     wants_edge = kind < _EVERYWHERE + (1.0 - _EVERYWHERE) * edge_fraction
-    points = volume.edges if wants_edge and len(volume.edges) else volume.body
+    edges = volume.edges if wants_edge else body
+    points = edges if len(edges) else body
     chosen: Int[np.ndarray, 3] = points[rng.integers(len(points))].astype(np.int64)
     return chosen
 
@@ -251,7 +338,8 @@ def _draw_axes(
     return (through, first, second) if rng.uniform() < 0.5 else (through, second, first)
 
 
-def _span(centre: int, length: float, available: int) -> slice:
+def span(centre: int, length: float, available: int) -> slice:
+    """Return a span of a length around a centre, moved and cut to what is available."""
     size = int(np.clip(round(length), 1, available))
     start = int(np.clip(centre - size // 2, 0, available - size))
     return slice(start, start + size)

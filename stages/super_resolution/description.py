@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.core.artefacts import digest
 from pipeline.core.provenance import code_digest
 from stages.super_resolution.cases import TrainingCase
+from stages.super_resolution.importance import summarise_importance
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.plan import recorded
 from stages.super_resolution.settings import TrainingSettings
@@ -41,9 +42,12 @@ def describe(
         }
         for case in judged
     }
+    metrics: dict[str, Any] = {"step": result.step, "validation": validation}
+    if result.importance is not None:
+        metrics["importance"] = summarise_importance(result.importance, settings)
     return {
         "training": recorded(settings),
-        "metrics": {"step": result.step, "validation": validation},
+        "metrics": metrics,
         "provenance": {
             "cases": [case.record() for case in cases],
             "manifest_sha256": digest(manifest),

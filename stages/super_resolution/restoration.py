@@ -43,7 +43,7 @@ class Arithmetic:
 class Restored:
     """Hold restored thin slices and, where the network predicts it, their sigma; HU."""
 
-    values: Float[np.ndarray, "slices y x"]
+    values: Shaped[np.ndarray, "slices y x"]
     sigma: Float[np.ndarray, "slices y x"] | None
 
 

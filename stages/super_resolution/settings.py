@@ -141,6 +141,26 @@ class TrainingSettings(BaseModel):
     edge_fraction: float = Field(
         0.5, ge=0, le=1, description="Share of patches centred on an air-tissue edge in the head."
     )
+    sampling: Literal["uniform", "importance"] = Field(
+        "uniform",
+        description="How patches are drawn: uniform, or after a warm-up more often where the "
+        "airway wall was restored worst (Quercia 2023; docs/data_efficient_training.md).",
+    )
+    importance_warmup_steps: int = Field(
+        100,
+        ge=1,
+        description="Uniform steps after which the importance is measured, once (sampling "
+        "importance).",
+    )
+    importance_candidates: int = Field(
+        1000,
+        ge=2,
+        le=100_000,
+        description="Patches whose importance is measured and that are drawn from afterwards.",
+    )
+    importance_uniform_share: float = Field(
+        0.15, ge=0, le=1, description="Share of biased draws in which all candidates are alike."
+    )
     noise_hu: float = Field(
         15.0, ge=0, le=200, description="Largest standard deviation of noise added to patches, HU."
     )
@@ -207,6 +227,11 @@ class TrainingSettings(BaseModel):
             raise ValueError(
                 "consistent needs a stride of the factor: overlapping slices leave nothing free"
             )
+        if self.sampling == "importance" and self.importance_warmup_steps >= self.steps:
+            raise ValueError(
+                f"importance_warmup_steps must be fewer than the {self.steps} steps: nothing "
+                "would be left to sample by importance"
+            )
         if self.validation_interval % self.report_interval:
             raise ValueError("validation_interval must be a multiple of report_interval")
         if self.pixel_spacing_min_mm > self.pixel_spacing_max_mm:
@@ -221,6 +246,21 @@ class RestorationSettings(BaseModel):
 
     factor: int = Field(
         3, ge=3, le=15, description="Thin slices per thick slice, odd; a network's own must agree."
+    )
+    spacing_mm: float | None = Field(
+        None,
+        gt=0,
+        le=50,
+        description="Wanted spacing of the restored slices, mm, any below that of the thick ones; "
+        "thick slices then count at their true positions and with their thickness. None given: "
+        "the factor divides the spacing, and slices are taken to touch.",
+    )
+    thickness_mm: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Thickness of the thick slices, mm, with spacing_mm; none given: as the "
+        "volume's record says (written by 'ct2flow ingest'), else their spacing.",
     )
     whole_hu: bool = Field(
         default=True,
@@ -256,3 +296,49 @@ class RestorationSettings(BaseModel):
         if symmetries not in (1, 4, 8):
             raise ValueError(f"symmetries must be 1, 4 or 8, not {symmetries}")
         return symmetries
+
+    @model_validator(mode="after")
+    def _check_thickness(self) -> Self:
+        if self.thickness_mm is not None and self.spacing_mm is None:
+            raise ValueError("thickness_mm needs spacing_mm, the wanted spacing")
+        return self
+
+
+class OnTheFlySettings(BaseModel):
+    """Choose how a network is fitted to the thin slices of one patient's region."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pairs: Literal["auto", "measured", "simulated"] = Field(
+        "auto",
+        description="What the network learns from: the region's thin slices with the thick slices "
+        "measured above them (they show the scanner's true profile), or with thick slices "
+        "simulated from them. auto: measured where both agree, so that the patient lay still.",
+    )
+    steps: int = Field(200, ge=1, le=10_000_000, description="Optimiser steps.")
+    learning_rate: float = Field(
+        5e-5,
+        gt=0,
+        le=1.0,
+        description="Peak learning rate of AdamW; ten times as much learns a small region by heart.",
+    )
+    batch_size: int = Field(8, ge=1, le=4096, description="Patches per step.")
+    patch: int = Field(64, ge=8, le=1024, description="Edge of a training patch, pixels.")
+    held_out: float = Field(
+        0.2,
+        gt=0,
+        le=0.5,
+        description="Share of the region's thick slices, at its end, that choose the weights and "
+        "are never learnt from.",
+    )
+    validation_interval: int = Field(
+        20, ge=1, description="Steps between looks at the held-out slices."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of patches and augmentation.")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="Arithmetic of the network; auto is bfloat16 where it is fast."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Processor threads; none given: the library's choice."
+    )

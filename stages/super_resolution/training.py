@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +19,7 @@ from pipeline.core.errors import NumericalError
 from pipeline.core.progress import Progress
 from stages.super_resolution.checkpoint import CheckpointFolder
 from stages.super_resolution.data import EDGE_HU, PatchSampler
+from stages.super_resolution.importance import biased_sampler, measure_importance
 from stages.super_resolution.losses import ADVERSARIAL
 from stages.super_resolution.model import Model, Normalisation
 from stages.super_resolution.optimisation import (
@@ -48,6 +49,8 @@ class TrainingResult:
     model: Model
     step: int
     scores: Mapping[str, Score]
+    importance: Sequence[float] | None = None
+    """Importance of the candidate patches, HU, where sampling was biased by it."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,15 @@ def train_model(
     judgement = Judgement(replace(model, network=average), cases, precision, device)
     facts = store.resume(modules, optimizers) or {"step": 0, "best_psnr_db": -math.inf}
     make_step = _step_of(learners, model, settings)
+    stream = scheduled_batches(
+        sampler,
+        settings,
+        facts,
+        lambda: measure_importance(judgement.model, sampler, precision=precision, device=device),
+    )
     start, seen = int(facts["step"]), []
     with Progress("train", settings.steps - start, "steps") as progress:
-        for step, batch in enumerate(batches(sampler, settings, start), start=start + 1):
+        for step, batch in enumerate(stream, start=start + 1):
             _set_rates(learners, rate_at(step, settings))
             losses = make_step(*_place(batch, fabric))
             seen.append(losses)
@@ -127,11 +136,48 @@ def train_model(
                 seen = []
             progress.advance(loss=float(losses["loss"]))
     store.load_best(average)
-    return TrainingResult(judgement.model, int(facts["best_step"]), judgement.scores())
+    return TrainingResult(
+        judgement.model,
+        int(facts["best_step"]),
+        judgement.scores(),
+        facts.get("importance"),
+    )
 
 
-def batches(sampler: PatchSampler, settings: TrainingSettings, start: int) -> Iterator[Batch]:
-    """Yield the batches after a step, made ahead in a thread.
+def scheduled_batches(
+    sampler: PatchSampler,
+    settings: TrainingSettings,
+    facts: dict[str, Any],
+    measure: Callable[[], list[float]],
+) -> Iterator[Batch]:
+    """Yield the batches after the step in `facts`: uniform ones, then biased ones if asked for.
+
+    Parameters
+    ----------
+    sampler
+        Unbiased source of patches.
+    settings
+        Settings of the training.
+    facts
+        What the state says; the importances are put into it, so that they are measured once.
+    measure
+        Returns the importances; called after the warm-up's last step.
+    """
+    start, steps = int(facts["step"]), settings.steps
+    biased = settings.sampling == "importance"
+    turn = min(settings.importance_warmup_steps, steps) if biased else steps
+    yield from batches(sampler, settings, start, turn)
+    if turn < steps:
+        if "importance" not in facts:
+            facts["importance"] = measure()
+        chosen = biased_sampler(sampler, facts["importance"])
+        yield from batches(chosen, settings, max(start, turn), steps)
+
+
+def batches(
+    sampler: PatchSampler, settings: TrainingSettings, start: int, stop: int
+) -> Iterator[Batch]:
+    """Yield the batches from after a step to another, made ahead in a thread.
 
     Each step has a generator of its own, seeded by (seed, step): a resumed training draws what
     the uninterrupted one would have drawn.
@@ -142,7 +188,7 @@ def batches(sampler: PatchSampler, settings: TrainingSettings, start: int) -> It
 
     with ThreadPoolExecutor(max_workers=1) as executor:
         waiting: list[Future[Batch]] = []
-        for step in range(start, settings.steps):
+        for step in range(start, stop):
             waiting.append(executor.submit(make, step))
             if len(waiting) > _BATCHES_AHEAD:
                 yield waiting.pop(0).result()

@@ -21,6 +21,7 @@ from stages.super_resolution.channels import plane_inputs
 from stages.super_resolution.consistency import baseline_operator
 from stages.super_resolution.data import EDGE_HU
 from stages.super_resolution.degradation import degrade
+from stages.super_resolution.layout import Layout
 from stages.super_resolution.model import Model
 from stages.super_resolution.restoration import Arithmetic, restore_images, slice_inputs
 
@@ -64,6 +65,28 @@ def prepare_validation(case: str, volume: Volume, model: Model, *, slices: int) 
         chosen = _evenly(len(thick), slices)
         inputs = np.stack(list(slice_inputs(thick, chosen, model)))
         true = thin.reshape(len(thick), layout.slices, *thin.shape[1:])[chosen].astype(np.float32)
+    return validation_case(case, inputs, true, layout)
+
+
+def validation_case(
+    case: str,
+    inputs: Float[np.ndarray, "slice channel y x"],
+    true: Float[np.ndarray, "slice z y x"],
+    layout: Layout,
+) -> ValidationCase:
+    """Mark the walls of true slices and score the baseline among the inputs.
+
+    Parameters
+    ----------
+    case
+        Name of the case.
+    inputs
+        What the network sees, HU.
+    true
+        True thin slices, HU.
+    layout
+        What the channels are.
+    """
     truth, walls = torch.from_numpy(true), torch.from_numpy(wall_band(true))
     baseline = torch.from_numpy(inputs[:, layout.base])
     score = _score([_squared_errors(baseline, truth, walls)], walls)

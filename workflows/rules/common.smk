@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 from snakemake.utils import validate
@@ -11,12 +12,14 @@ SETTINGS = complete(config)
 CASES = sorted(SETTINGS.cases)
 VARIANTS = ["lr", "interpolated", "sr"]
 METHODS = ["linear", "spline", "histospline", "sr"]
+MEMBERS = {f"sr-{i}": m for i, m in enumerate(SETTINGS.model.members, start=1)}
+SIGMA = ["results/enhanced/{case}/sigma.nii.gz"] if MEMBERS else []
 
 
 wildcard_constraints:
     case="[A-Za-z0-9][A-Za-z0-9_-]*",
-    resolution="hr|lr|interpolated|sr",
-    variant="lr|interpolated|sr",
+    resolution="hr|lr|interpolated|sr(-[0-9]+)?",
+    variant="lr|interpolated|sr(-[0-9]+)?",
     grid="flow|flow-coarse",
 
 
@@ -28,6 +31,15 @@ def model_folder():
     """Return the MODEL_DIR of this run: trained here, shipped or the user's."""
     source = SETTINGS.model.source
     return "results/model" if source == "train" else source
+
+
+def restoring_models():
+    """Write the models that restore a scan from its own folder as flags."""
+    return as_flags(SETTINGS.model.members or [SETTINGS.model.source])
+
+
+def as_flags(models):
+    return " ".join(f"--model {shlex.quote(m)}" for m in models)
 
 
 def initial_flag():
@@ -69,18 +81,25 @@ def volume(wildcards):
         "hr": f"results/triplets/{case}/hr.nii.gz",
         "lr": f"results/triplets/{case}/lr.nii.gz",
         "interpolated": f"results/restored/{case}/{SETTINGS.model.interpolation}.nii.gz",
-        "sr": f"results/restored/{case}/sr.nii.gz",
-    }[resolution]
+    }.get(resolution, f"results/restored/{case}/{resolution}.nii.gz")
+
+
+def models(method):
+    """List what restores by a method: a baseline, the network, or the members of an ensemble."""
+    if not method.startswith("sr"):
+        return [method]
+    if method in MEMBERS:
+        return [MEMBERS[method]]
+    return [*MEMBERS.values()] or [model_folder()]
 
 
 def model(wildcards):
-    """Return the network's folder as an input, if it is one that this run can wait for."""
-    waits = wildcards.method == "sr" and "/" in model_folder()
-    return [model_folder()] if waits else []
+    """Return the networks' folders as inputs, if they are ones that this run can wait for."""
+    return [m for m in models(wildcards.method) if "/" in m]
 
 
-def model_name(wildcards):
-    return model_folder() if wildcards.method == "sr" else wildcards.method
+def model_flags(wildcards):
+    return as_flags(models(wildcards.method))
 
 
 def open_resolutions(wildcards):
@@ -102,6 +121,16 @@ def surfaces(wildcards):
     return [
         f"results/surface/{wildcards.case}/{r}" for r in open_resolutions(wildcards)
     ]
+
+
+def member_flows(wildcards):
+    """List the flows of an ensemble's single networks whose airway is open."""
+    case = wildcards.case
+    if "sr" not in open_resolutions(wildcards):
+        return []
+    get = checkpoints.airway_variant.get
+    found = [m for m in MEMBERS if patent(get(case=case, variant=m).output[0])]
+    return [f"results/flow/{case}/{m}" for m in found]
 
 
 def flows(wildcards):

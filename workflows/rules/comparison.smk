@@ -41,6 +41,7 @@ rule compare_flows:
     input:
         flows=flows,
         coarse=coarse_flows,
+        members=member_flows,
     output:
         "results/comparison/{case}/flows.json",
     log:
@@ -51,6 +52,7 @@ rule compare_flows:
     resources:
         mem_mb=4000,
     params:
+        members=lambda wildcards, input: "--members" if input.members else "",
         code=code_digest("comparison"),
     shell:
-        "ct2flow compare {input.flows:q} --baseline {input.flows[0]:q} --coarse {input.coarse:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"
+        "ct2flow compare {input.flows:q} --baseline {input.flows[0]:q} --coarse {input.coarse:q} {params.members} {input.members:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"

@@ -4,6 +4,7 @@ rule enhance:
     output:
         volume="results/enhanced/{case}/restored.nii.gz",
         record="results/enhanced/{case}/restored.nii.gz.json",
+        sigma=SIGMA,
     log:
         "logs/enhance/{case}.log",
     benchmark:
@@ -12,11 +13,12 @@ rule enhance:
     resources:
         mem_mb=8000,
     params:
-        model=SETTINGS.model.source,
+        models=restoring_models(),
+        sigma="--sigma" if SIGMA else "",
         flags=flags(SETTINGS.restoration),
         code=code_digest("super_resolution"),
     shell:
-        "ct2flow restore {input:q} --model {params.model:q} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
+        "ct2flow restore {input:q} {params.models} --output {output.volume:q} {params.sigma} {output.sigma:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
 
 
 rule dicom_export:

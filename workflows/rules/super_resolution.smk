@@ -47,13 +47,13 @@ rule restore:
     benchmark:
         "benchmarks/restore/{case}/{method}.tsv"
     wildcard_constraints:
-        method="linear|spline|histospline|sr",
+        method="linear|spline|histospline|sr(-[0-9]+)?",
     threads: 2
     resources:
         mem_mb=8000,
     params:
-        model=model_name,
+        models=model_flags,
         flags=flags(SETTINGS.restoration),
         code=code_digest("super_resolution"),
     shell:
-        "ct2flow restore {input.volume:q} --model {params.model:q} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
+        "ct2flow restore {input.volume:q} {params.models} --output {output.volume:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

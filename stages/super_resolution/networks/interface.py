@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Generator, nn
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
 
 
 class ResidualNetwork(nn.Module):
@@ -16,6 +17,13 @@ class ResidualNetwork(nn.Module):
     """y and x must not be smaller."""
     reach: int = 0
     """How far, in pixels, an input pixel can change the output."""
+
+    def forward_traceably(
+        self, image: Float[Tensor, "batch channel y x"]
+    ) -> Float[Tensor, "batch z y x"]:
+        """Return the residual by plain operators, which other formats also have."""
+        residual: Tensor = self(image)
+        return residual
 
 
 def initialise_convolutions(

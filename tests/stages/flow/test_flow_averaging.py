@@ -12,7 +12,13 @@ from stages.flow.run_state import RunState
 
 
 def fresh_state(window_s: float) -> RunState:
-    control = OpeningState(False, np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(6))
+    control = OpeningState(
+        given_velocity=False,
+        level=np.zeros(2),
+        speed=np.zeros(2),
+        flux=np.zeros(2),
+        outlet=np.zeros(6),
+    )
     return RunState(
         *(0, 0.0, 1.0, window_s, window_s, 1.0, 0, 0.0),
         *(0.0, np.zeros(2, dtype=np.int64), np.zeros((2, 4, 3)), np.ones(2), control),

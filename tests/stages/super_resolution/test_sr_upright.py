@@ -92,7 +92,7 @@ def test_patch_does_not_depend_on_how_much_is_cut_around_it(monkeypatch):
     sampler = PatchSampler([volume], UPRIGHT, NORMALISATION, TINY)
     patches = []
     for window in (6, 9):
-        monkeypatch.setattr("stages.super_resolution.data._WINDOW", window)
+        monkeypatch.setattr("stages.super_resolution.data.WINDOW", window)
         rng = np.random.default_rng(2)
         thin, start = sampler._planes(head.values, 0.8, np.array([60, 7, 9]), rng)
         patches.append(upright_channels(thin, UPRIGHT)[:, start : start + TINY.patch])

@@ -1,0 +1,246 @@
+"""Read a manifest's volumes, train a network on them, and write its MODEL_DIR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.core.artefacts import publish
+from pipeline.core.errors import UsageError
+from pipeline.core.progress import track
+from stages.super_resolution.cases import TrainingCase, find_cases, read_case, read_taps
+from stages.super_resolution.checkpoint import CheckpointFolder
+from stages.super_resolution.data import PatchSampler, measure_normalisation
+from stages.super_resolution.description import STAGE, describe, fingerprint
+from stages.super_resolution.layout import Layout
+from stages.super_resolution.losses import ADVERSARIAL
+from stages.super_resolution.model import Model, Normalisation, chosen_device, chosen_precision
+from stages.super_resolution.model_io import (
+    LAST,
+    load_model,
+    network_settings_of,
+    new_model,
+    save_model,
+)
+from stages.super_resolution.networks import build_discriminator
+from stages.super_resolution.plan import completed, layout_of, network_settings, recorded
+from stages.super_resolution.settings import (
+    PROFILES,
+    OnTheFlySettings,
+    TrainingSettings,
+    parse_loss,
+)
+from stages.super_resolution.stored_volumes import VolumeStore
+from stages.super_resolution.training import TrainingResult, train_model
+from stages.super_resolution.validation import ValidationCase, prepare_validation
+
+SHIPPED = "shipped"
+SHIPPED_FOLDER = Path(__file__).resolve().parent / "weights" / "unet-x3"
+TOLERANCE = "bitwise for one number of threads on one processor; else about 1 HU"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Hold what a training begins with: the model, its patches, and the cases that judge it."""
+
+    model: Model
+    sampler: PatchSampler
+    judged: list[ValidationCase]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """State where and in which arithmetic a training computes."""
+
+    device: str
+    precision: str
+
+
+def train(
+    manifest: Path,
+    output: Path,
+    settings: TrainingSettings,
+    *,
+    data_root: Path | None = None,
+    initial: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Train a network on the thin-slice volumes of a manifest and write its MODEL_DIR.
+
+    Parameters
+    ----------
+    manifest
+        Manifest of prepared volumes.
+    output
+        MODEL_DIR to write. The state for resuming and the prepared volumes lie beside it until
+        the training is done.
+    settings
+        Network, data sampling, loss and schedule.
+    data_root
+        Folder that the manifest's paths are relative to; None: the manifest's own.
+    initial
+        MODEL_DIR whose weights the training starts from, or ``shipped``.
+    overwrite
+        Replace an existing output.
+
+    Raises
+    ------
+    InputError
+        If the manifest, a volume or a fitted profile is unusable.
+    UsageError
+        If the output exists, or the settings do not fit the network or the initial model.
+    NumericalError
+        If the training diverges.
+    """
+    use_threads(settings.threads)
+    settings, machine = completed(settings), chosen_machine(settings)
+    initial = SHIPPED_FOLDER if initial == Path(SHIPPED) else initial
+    fitted = [] if settings.profile in PROFILES else [Path(settings.profile)]
+    with publish(
+        output,
+        kind="model",
+        stage=STAGE,
+        settings=recorded(settings),
+        inputs=[manifest, *fitted, *([initial] if initial else [])],
+        seed=settings.seed,
+        device=machine.device,
+        tolerance=TOLERANCE,
+        overwrite=overwrite,
+        folder=True,
+    ) as pending:
+        cases = find_cases(manifest, data_root or manifest.parent)
+        layout = layout_of(settings, read_taps(settings.profile))
+        mark = fingerprint(cases, settings, layout, initial=initial, precision=machine.precision)
+        store = CheckpointFolder(working_folder(output), mark)
+        ready = _prepare(cases, settings, layout, initial, VolumeStore(store.path / "volumes"))
+        result = run_training(ready, settings, store, machine)
+        record = describe(
+            cases, ready.judged, result, settings=settings, manifest=manifest, initial=initial
+        )
+        save_model(pending.path, result.model, network_settings(settings), record)
+        (pending.path / "metrics.jsonl").write_text(store.metrics())
+        if settings.keep_last:
+            store.write_last(pending.path / LAST, "average")
+        pending.properties |= {"precision": machine.precision, **record["metrics"]}
+        if not ready.judged:
+            pending.warnings.append("No validation case: the last weights were taken unjudged.")
+    store.remove()
+
+
+def run_training(
+    ready: Preparation, settings: TrainingSettings, store: CheckpointFolder, machine: Machine
+) -> TrainingResult:
+    """Train what is prepared; a loss that needs an opponent gets one."""
+    return train_model(
+        ready.model,
+        ready.sampler,
+        ready.judged,
+        settings,
+        store,
+        precision=machine.precision,
+        device=machine.device,
+        discriminator=_discriminator(ready.model, settings),
+    )
+
+
+def working_folder(output: Path) -> Path:
+    """Return where a training keeps its state until it is done."""
+    return output.parent / f"{output.name}.training"
+
+
+def chosen_machine(settings: TrainingSettings | OnTheFlySettings) -> Machine:
+    """Turn ``auto`` into the device that is there and the arithmetic that is fast on it.
+
+    Raises
+    ------
+    UsageError
+        If CUDA is asked for and not there.
+    """
+    device = chosen_device(settings.device)
+    return Machine(device, chosen_precision(settings.precision, device))
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the number of processor threads, if one is asked for."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def check_patch(patch: int, model: Model) -> None:
+    """Refuse a patch that the network cannot take.
+
+    Raises
+    ------
+    UsageError
+        If the edge is no multiple of what the network halves, or too small for it.
+    """
+    multiple = model.network.in_plane_multiple
+    least = max(2, -(-model.network.in_plane_minimum // multiple)) * multiple
+    if patch % multiple or patch < least:
+        raise UsageError(
+            f"--patch {patch}: the network needs a multiple of {multiple} pixels, {least} or "
+            f"more; give --patch {max(least, round(patch / multiple) * multiple)}.",
+            patch=patch,
+        )
+
+
+def _prepare(
+    cases: list[TrainingCase],
+    settings: TrainingSettings,
+    layout: Layout,
+    initial: Path | None,
+    volumes: VolumeStore,
+) -> Preparation:
+    """Store the volumes and build the model, the sampler and the validation cases."""
+    stored = [
+        volumes.prepare(c, settings, np.random.default_rng([settings.seed, index]))
+        for index, c in enumerate(track(_with_role(cases, "train"), "read training cases"))
+    ]
+    if initial is None:
+        model = _new_model(settings, layout, measure_normalisation(stored))
+    else:
+        model = _initial_model(initial, settings, layout)
+    check_patch(settings.patch, model)
+    judged = [
+        prepare_validation(
+            c.case.case, read_case(c, settings), model, slices=settings.validation_slices
+        )
+        for c in track(_with_role(cases, "validation"), "read validation cases")
+    ]
+    return Preparation(model, PatchSampler(stored, layout, model.normalisation, settings), judged)
+
+
+def _with_role(cases: list[TrainingCase], role: str) -> list[TrainingCase]:
+    return [case for case in cases if case.case.role == role]
+
+
+def _new_model(settings: TrainingSettings, layout: Layout, normalisation: Normalisation) -> Model:
+    built = network_settings(settings)
+    return new_model(settings.network, built, layout, normalisation, seed=settings.seed)
+
+
+def _initial_model(initial: Path, settings: TrainingSettings, layout: Layout) -> Model:
+    model = load_model(initial)
+    found = (model.name, network_settings_of(initial), model.layout)
+    needed = (settings.network, network_settings(settings), layout)
+    if found != needed:
+        raise UsageError(
+            f"{initial.name}: is {found[0]} with {found[1]} and {found[2]}; the settings ask for "
+            f"{needed[0]} with {needed[1]} and {needed[2]}. Give matching settings.",
+            initial=initial,
+        )
+    return model
+
+
+def _discriminator(model: Model, settings: TrainingSettings) -> nn.Module | None:
+    """Build the opponent of an adversarial loss, seeded apart from the network."""
+    if ADVERSARIAL not in parse_loss(settings.loss):
+        return None
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    return build_discriminator(
+        model.name, model.layout.images, network_settings(settings), generator
+    )
