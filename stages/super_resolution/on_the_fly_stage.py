@@ -15,7 +15,7 @@ from pipeline.core.volume import Volume, read_volume
 from stages.super_resolution.baselines import thin_grid
 from stages.super_resolution.cases import check_finite
 from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.description import MACHINE_SETTINGS, STAGE
+from stages.super_resolution.description import MACHINE_SETTINGS, STAGE, with_history
 from stages.super_resolution.model import Model
 from stages.super_resolution.model_choice import model_folder
 from stages.super_resolution.model_io import (
@@ -201,6 +201,7 @@ def _write(
         )
     record = _description(fit, result, after, settings)
     record["provenance"]["inputs_sha256"] = inputs
+    record["provenance"]["cases"] = with_history(record["provenance"]["cases"], fit.base)
     save_model(pending.path, kept, network_settings_of(fit.base), record)
     pending.properties |= record["metrics"]
     pending.warnings += _caveats(fit)

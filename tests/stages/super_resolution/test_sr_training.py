@@ -32,7 +32,7 @@ from stages.super_resolution.optimisation import Objective, adversarial_step, ma
 from stages.super_resolution.plan import completed
 from stages.super_resolution.schedule import update_average
 from stages.super_resolution.settings import TrainingSettings
-from stages.super_resolution.stage import train
+from stages.super_resolution.stage import SHIPPED_FOLDER, train
 from stages.super_resolution.training import rate_at
 from stages.super_resolution.validation import Score, ValidationCase, validate, wall_band
 
@@ -389,6 +389,9 @@ def test_shipped_network_can_be_fine_tuned(manifest, tmp_path):
     train(manifest, tmp_path / "model", settings, initial=Path("shipped"))
     found = read_json(tmp_path / "model" / "model.json")
     assert found["provenance"]["initial_sha256"]
+    seen = {case["case"] for case in found["provenance"]["cases"]}
+    before = read_json(SHIPPED_FOLDER / "model.json")["provenance"]["cases"]
+    assert seen > {case["case"] for case in before}  # or a test patient of its past would pass for unseen
 
 
 def test_initial_model_of_another_size_is_refused(manifest, tmp_path):
