@@ -23,6 +23,7 @@ from pipeline.network_comparison.settings import NetworkComparisonSettings
 from stages.super_resolution.settings import TrainingSettings
 
 _LOG = logging.getLogger("ct2flow.network_comparison")
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compare_networks(
 
 @contextmanager
 def _only_one_in(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
+    with (folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -100,7 +101,14 @@ def _only_one_in(folder: Path) -> Iterator[None]:
                 f"{folder.name}: another comparison is at work there; wait for it or choose "
                 "another output."
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [
+                _LOCK
+            ]:  # refused before anything was done
+                (folder / _LOCK).unlink()
+                folder.rmdir()
 
 
 def _prepared(run: _Run, case: Case, phase: int) -> PreparedCase:

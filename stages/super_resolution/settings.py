@@ -249,7 +249,7 @@ class RestorationSettings(BaseModel):
     )
     spacing_mm: float | None = Field(
         None,
-        gt=0,
+        ge=0.1,
         le=50,
         description="Wanted spacing of the restored slices, mm, any below that of the thick ones; "
         "thick slices then count at their true positions and with their thickness. None given: "

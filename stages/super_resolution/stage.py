@@ -140,10 +140,13 @@ def export(model: str, output: Path, *, edge: int | None = None, overwrite: bool
     InputError
         If the model is unusable.
     UsageError
-        If the output exists, a package is missing, or the network cannot be exported so.
+        If the output exists or does not end in .onnx, a package is missing, or the network cannot
+        be exported so.
     """
     from stages.super_resolution.onnx_export import export_onnx
 
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output.name}: the output must end in .onnx; rename it.")
     folder = model_folder(model)
     with publish(
         output,

@@ -319,6 +319,7 @@ def test_a_manifest_that_cannot_be_compared_on_says_why(tmp_path, line, sentence
     manifest.write_text(manifest.read_text() + line + "\n")
     with pytest.raises(InputError, match=sentence):
         compare_networks(manifest, tmp_path / "out", FEW, TINY)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

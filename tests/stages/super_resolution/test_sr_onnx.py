@@ -148,6 +148,12 @@ def test_a_folder_without_a_model_is_unusable_input(tmp_path):
     assert exit_code(arguments) == 3
 
 
+def test_another_name_than_onnx_is_refused(tmp_path):
+    arguments = ["export-onnx", "shipped", "--output", str(tmp_path / "model.pt")]
+    assert exit_code(arguments) == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_that_differs_outside_torch_is_refused(monkeypatch):
     model = make("espcn")
     monkeypatch.setattr(

@@ -391,7 +391,9 @@ def test_shipped_network_can_be_fine_tuned(manifest, tmp_path):
     assert found["provenance"]["initial_sha256"]
     seen = {case["case"] for case in found["provenance"]["cases"]}
     before = read_json(SHIPPED_FOLDER / "model.json")["provenance"]["cases"]
-    assert seen > {case["case"] for case in before}  # or a test patient of its past would pass for unseen
+    assert seen > {
+        case["case"] for case in before
+    }  # or a test patient of its past would pass for unseen
 
 
 def test_initial_model_of_another_size_is_refused(manifest, tmp_path):
