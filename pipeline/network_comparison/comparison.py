@@ -68,11 +68,12 @@ def compare_networks(
         If settings do not go together, or the folder holds another comparison or is in use.
     """
     root = data_root or manifest.parent
+    made = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{output}: cannot be made a folder ({error.strerror}).") from error
-    with _only_one_in(output):
+    with _only_one_in(output, made=made):
         plan = make_plan(manifest, output, settings, training, data_root=root)
         run = _Run(manifest, root, output, plan, training)
         cases = [_prepared(run, case, p) for case in plan.cases for p in range(plan.phases)]
@@ -92,7 +93,8 @@ def compare_networks(
 
 
 @contextmanager
-def _only_one_in(folder: Path) -> Iterator[None]:
+def _only_one_in(folder: Path, *, made: bool) -> Iterator[None]:
+    """Keep other comparisons out; leave no folder made for one that is refused at once."""
     with (folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,10 +106,9 @@ def _only_one_in(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if [path.name for path in folder.iterdir()] == [
-                _LOCK
-            ]:  # refused before anything was done
-                (folder / _LOCK).unlink()
+            lock_path = folder / _LOCK
+            if made and list(folder.iterdir()) == [lock_path]:
+                lock_path.unlink()
                 folder.rmdir()
 
 

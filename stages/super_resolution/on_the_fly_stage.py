@@ -191,15 +191,16 @@ def _write(
     inputs: dict[str, str],
 ) -> None:
     """Write the fitted model, or the one before where the held-out slices say so."""
-    after, kept = result.scores[REGION], result.model
+    after, kept, which = result.scores[REGION], result.model, "fitted"
     _LOG.info("held-out slices: %.2f dB before, %.2f dB after", fit.before.psnr_db, after.psnr_db)
     if after.psnr_db <= fit.before.psnr_db:
-        kept = load_model(fit.base)
+        kept, which = load_model(fit.base), "before"
         pending.warnings.append(
             f"The fit did not help: held-out slices at {after.psnr_db:.2f} dB after it and "
             f"{fit.before.psnr_db:.2f} dB before; the model before was kept."
         )
     record = _description(fit, result, after, settings)
+    record["metrics"]["kept"] = which
     record["provenance"]["inputs_sha256"] = inputs
     record["provenance"]["cases"] = with_history(record["provenance"]["cases"], fit.base)
     save_model(pending.path, kept, network_settings_of(fit.base), record)

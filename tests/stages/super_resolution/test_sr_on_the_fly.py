@@ -219,6 +219,7 @@ def test_fit_that_does_not_help_keeps_the_model_before(scans):
     found = fit(scans, settings=spoilt)
     scores = found["metrics"]["validation"]["region"]
     assert scores["psnr_db"] < scores["before_psnr_db"]
+    assert found["metrics"]["kept"] == "before"
     kept, base = (load_model(scans / name).network.state_dict() for name in ("fitted", "base"))
     assert all(np.array_equal(kept[name], base[name]) for name in base)
     assert any("was kept" in w for w in read_sidecar(scans / "fitted")["warnings"])
