@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -259,20 +259,21 @@ def _with_absolute_paths(config: WorkflowConfig) -> WorkflowConfig:
     for name in ("source", "initial"):
         value = getattr(model, name)
         if value is not None and value not in MODEL_NAMES:
-            changes[name] = _absolute_model(name, value)
+            changes[name] = _absolute_model(name, value, MODEL_NAMES)
     changes["members"] = tuple(
-        value if value == SHIPPED else _absolute_model("members", value) for value in model.members
+        value if value == SHIPPED else _absolute_model("members", value, (SHIPPED,))
+        for value in model.members
     )
     if not (share_folder("data_manifests") / model.manifest).is_file():
         changes["manifest"] = str(Path(model.manifest).resolve())
     return config.model_copy(update={"model": model.model_copy(update=changes)})
 
 
-def _absolute_model(setting: str, value: str) -> str:
+def _absolute_model(setting: str, value: str, names: Iterable[str]) -> str:
     if not (Path(value) / "model.json").is_file():
         raise UsageError(
             f"model.{setting} {value}: is no MODEL_DIR (it holds no model.json); give one, or one "
-            f"of {', '.join(MODEL_NAMES)}."
+            f"of {', '.join(names)}."
         )
     return str(Path(value).resolve())
 
