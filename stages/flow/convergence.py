@@ -71,6 +71,12 @@ class Means:
     loss_pa: tuple[float, float]
     scatter_pa: float
 
+    def outlet_pa(self, inlet: Bool[np.ndarray, "opening"]) -> float:
+        """Return the flux-weighted static pressure of the outlets."""
+        flux, static = self.flux_m3_s[~inlet], self.static_pa[~inlet]
+        weight = flux / flux.sum() if flux.sum() != 0 else np.full(len(flux), 1 / len(flux))
+        return float(weight @ np.nan_to_num(static))
+
 
 @dataclass(frozen=True)
 class State:
@@ -107,13 +113,19 @@ class History:
     judged
         Windows whose means must agree. Two suffice on the way up from rest; a run that began with another
         lattice's flow passes plateaus while that turns into its own.
+    since_s
+        When the run began, or went back last: one window later the flow is judged.
     """
 
     def __init__(
-        self, inlet: Bool[np.ndarray, "opening"], window_s: float, judged: int = 2
+        self,
+        inlet: Bool[np.ndarray, "opening"],
+        window_s: float,
+        judged: int = 2,
+        since_s: float = 0.0,
     ) -> None:
         self._inlet, self._judged = inlet, judged
-        self._window_s = window_s
+        self._window_s, self._since_s = window_s, since_s
         self._times: list[float] = []
         self._samples: list[Sample] = []
         self._losses: list[tuple[float, float]] = []
@@ -135,7 +147,7 @@ class History:
             return None
         end = self._times[-1] - age * self._window_s
         begin = end - self._window_s
-        if begin < RAMP_WINDOWS * self._window_s:
+        if begin < self._since_s + RAMP_WINDOWS * self._window_s:
             return None
         first, last = bisect_right(self._times, begin), bisect_right(self._times, end)
         return self._means(first, last) if last > first else None

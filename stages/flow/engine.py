@@ -122,6 +122,7 @@ class NumbaEngine:
         self._openings = openings.as_type(self._precision)
         self._rates = collision.values(self._precision)
         self._macroscopic = macroscopic.astype(self._precision)
+        self._deferred[:] = 0.0
         self._correct_walls(1.0)
         set_equilibrium(self._old, self._macroscopic)
         tail = self._old[Q * self._cells :]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from stages.flow.convergence import Sample
+from stages.flow.lattice import SOUND_SPEED_SQUARED_LU
 from stages.flow.mesh import area_vectors
 from stages.flow.openings import Opening
 from stages.flow.sampling import NodeTable, Sampler
+from stages.flow.scales import Scales
 
 _DEPTHS = (1.0, 2.0)
 """Cells inside an opening at which its pressure is read, to be extrapolated to the opening: the first
@@ -73,6 +77,36 @@ def make_gauge(opening: Opening, nodes: NodeTable, spacing_mm: float) -> Opening
     inward = opening.direction if opening.inlet else -opening.direction
     near, far = (nodes.sampler(points + inward * depth * spacing_mm) for depth in _DEPTHS)
     return OpeningGauge(opening.direction, area, near, far)
+
+
+def sample_openings(
+    gauges: Sequence[OpeningGauge],
+    fields: Float[np.ndarray, "4 cell"],
+    flux: Float[np.ndarray, "opening"],
+    scales: Scales,
+    time_s: float,
+) -> Sample:
+    """Read all openings, in SI units.
+
+    Parameters
+    ----------
+    gauges
+        One for each opening.
+    fields, flux
+        Density deviation and velocity, and mass through each opening, lattice units.
+    scales
+        Size of the lattice units.
+    time_s
+        Time of the sample.
+    """
+    found = [g.read(fields[0] * SOUND_SPEED_SQUARED_LU, fields[1:], 1.0) for g in gauges]
+    unit = scales.pressure_pa / SOUND_SPEED_SQUARED_LU
+    return Sample(
+        time_s,
+        flux * scales.flow_rate_m3_s,
+        np.array([r.static for r in found]) * unit,
+        np.array([r.total for r in found]) * unit,
+    )
 
 
 def patch_points(

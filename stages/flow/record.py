@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from pipeline.core.planes import Plane
 from pipeline.core.units import m3_s_to_ml_s
-from stages.flow.mesh import PatchedSurface
+from stages.flow.mesh import WALL, PatchedSurface
 from stages.flow.openings import Opening
 from stages.flow.readings import flux_weighted
 from stages.flow.result import FlowResult
@@ -57,6 +57,8 @@ def flow_record(
             "seconds": round(seconds, 3),
             "mlups": round(cells * result.steps / max(seconds, 1e-9) / 1e6, 3),
             "walls": result.walls,
+            "linear_wall_cells": _linear_wall_cells(lattice, result),
+            "rescues": result.rescues,
             "engine": result.engine,
             "precision": settings.precision,
             "threads": settings.threads,
@@ -158,6 +160,7 @@ def caveats(
     lattice: SparseLattice,
     openings: tuple[Opening, ...],
     result: FlowResult,
+    settings: FlowSettings,
 ) -> list[str]:
     """Return the warnings of a result that stands."""
     found = []
@@ -176,7 +179,37 @@ def caveats(
             f"{100 * thin:.1f} % of the fluid cells lie in gaps one cell wide; the pressure loss "
             "there is not resolved: choose a smaller --spacing-mm."
         )
-    return found + _convergence_caveats(result)
+    return found + _rescue_caveats(lattice, result, settings) + _convergence_caveats(result)
+
+
+def _rescue_caveats(
+    lattice: SparseLattice, result: FlowResult, settings: FlowSettings
+) -> list[str]:
+    if result.rescues == 0:
+        return []
+    found = [
+        f"the flow diverged {result.rescues} times and went on from its last whole state; choose a smaller "
+        "--spacing-mm for a lattice that carries this flow."
+    ]
+    cells = _linear_wall_cells(lattice, result)
+    if cells:
+        place = lattice.centres_mm[int(np.argmax(result.calm))]
+        found.append(
+            f"walls are linear instead of quadratic in {cells} cells where the flow diverged, such as near "
+            f"({place[0]:.1f}, {place[1]:.1f}, {place[2]:.1f}) mm: narrow passages are too tight there."
+        )
+    if result.lattice_velocity < settings.lattice_velocity:
+        found.append(
+            f"the flow diverged at a lattice velocity of {settings.lattice_velocity:g}; it was computed at "
+            f"{result.lattice_velocity:g}."
+        )
+    return found
+
+
+def _linear_wall_cells(lattice: SparseLattice, result: FlowResult) -> int:
+    """Return the number of cells beside walls that are linear in a run with quadratic ones."""
+    beside = np.unique(lattice.link_cell[lattice.links_of(WALL)])
+    return int(result.calm[beside].sum())
 
 
 def _convergence_caveats(result: FlowResult) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from stages.flow.convergence import Means, State
 from stages.flow.scales import Scales
@@ -41,6 +41,12 @@ class FlowResult:
         Memory that the engine moves in one update of one cell.
     walls
         ``linear`` or ``quadratic``.
+    calm
+        Cells whose walls are linear all the same, since the flow diverged there.
+    lattice_velocity
+        Peak velocity that the time step aimed at in the end, lattice units.
+    rescues
+        Times that the run diverged and went back to its last whole state.
     engine
         Name of the engine that computed.
     """
@@ -58,4 +64,7 @@ class FlowResult:
     window_s: float
     bytes_per_cell: int
     walls: str
+    calm: Bool[np.ndarray, "cell"]
+    lattice_velocity: float
+    rescues: int
     engine: str

@@ -9,15 +9,17 @@ rounded on the way.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from stages.flow.convergence import Sample
 from stages.flow.openings import OpeningState
+from stages.flow.rescue import MOST_RESCUES, Divergence, Refuge
 
 _ENGINE = "engine."
 
@@ -50,6 +52,18 @@ class RunState:
         Factor on the speed of each velocity inlet that corrects its flux.
     control
         What the openings impose and carry.
+    lattice_velocity
+        Peak velocity that the time step aims at, lattice units.
+    calm
+        Cells whose walls are linear, since the flow diverged there with curved ones.
+    refuge
+        The state to go back to.
+    whole_since_s
+        Time to which the run went back last.
+    rescues, tries
+        Times that it went back, altogether and since the time step was set so.
+    watch
+        Steps for which it is watched.
     """
 
     step: int
@@ -65,6 +79,59 @@ class RunState:
     sums: Float[np.ndarray, "2 4 cell"]
     correction: Float[np.ndarray, "opening"]
     control: OpeningState
+    lattice_velocity: float
+    calm: Bool[np.ndarray, "cell"]
+    refuge: Refuge
+    whole_since_s: float = 0.0
+    rescues: int = 0
+    tries: int = 0
+    watch: int = 0
+
+    @classmethod
+    def begin(
+        cls,
+        cells: int,
+        openings: int,
+        control: OpeningState,
+        *,
+        time_step_s: float,
+        window_s: float,
+        ramp_s: float,
+        peak_ratio: float,
+        lattice_velocity: float,
+    ) -> RunState:
+        """Return the state of a run that has not begun, at rest."""
+        return cls(
+            *(0, 0.0, time_step_s, window_s, ramp_s, peak_ratio, 0, 0.0, 0.0),
+            *(np.zeros(2, dtype=np.int64), np.zeros((2, 4, cells)), np.ones(openings), control),
+            lattice_velocity,
+            np.zeros(cells, dtype=bool),
+            Refuge.of(0.0, np.zeros((4, cells)), control),
+        )
+
+    def go_back(self, divergence: Divergence) -> float:
+        """Return to the refuge; make walls linear where the flow was seen to diverge.
+
+        What was seen too late is watched first. Where there is no wall to calm, the time step becomes half
+        as long.
+
+        Returns
+        -------
+        The new time step over the old one.
+        """
+        factor = 1.0
+        self.rescues += 1
+        self.tries += 1
+        if not divergence.can_calm or self.tries > MOST_RESCUES:
+            factor, self.tries = 0.5, 0
+            self.lattice_velocity *= factor
+            self.refuge = self.refuge.in_step(factor)
+        elif divergence.local or self.watch > 0:
+            self.calm |= divergence.cells
+            self.refuge.fields[1:, divergence.cells] = 0.0
+        self.time_s = self.whole_since_s = self.refuge.time_s
+        self.control = copy.deepcopy(self.refuge.control)
+        return factor
 
     def average(self, fields: Float[np.ndarray, "4 cell"], *, anew: bool) -> None:
         """Add a sample, Pa and m/s, to the means over the last one or two windows.
@@ -89,12 +156,12 @@ class RunState:
         return np.asarray((self.sums[0] + self.sums[1]) / max(int(self.counts.sum()), 1))
 
 
-_COUNTS = ("step", "steps_to_sample")
+_COUNTS = ("step", "steps_to_sample", "rescues", "tries", "watch")
 _NUMBERS = (
     *("time_s", "time_step_s", "window_s", "ramp_s"),
-    *("peak_ratio", "peak_lu", "block_start_s"),
+    *("peak_ratio", "peak_lu", "block_start_s", "lattice_velocity", "whole_since_s"),
 )
-_ARRAYS = ("counts", "sums", "correction")
+_ARRAYS = ("counts", "sums", "correction", "calm")
 _CONTROLS = ("level", "speed", "flux", "outlet")
 _SAMPLED = ("flux_m3_s", "static_pa", "total_pa")
 
@@ -106,8 +173,10 @@ def run_arrays(
     count = len(state.control.flux)
     found = {name: np.array(getattr(state, name)) for name in (*_COUNTS, *_NUMBERS)}
     found |= {name: getattr(state, name) for name in _ARRAYS}
-    found |= {f"control.{name}": getattr(state.control, name) for name in _CONTROLS}
-    found["control.given_velocity"] = np.array(state.control.given_velocity)
+    found |= _control_arrays("control", state.control) | _control_arrays(
+        "refuge", state.refuge.control
+    )
+    found |= {"refuge.time_s": np.array(state.refuge.time_s), "refuge.fields": state.refuge.fields}
     found["samples.time_s"] = np.array([s.time_s for s in samples])
     for name in _SAMPLED:
         rows = [getattr(s, name) for s in samples]
@@ -125,16 +194,27 @@ def read_run(
     KeyError
         If an array is missing.
     """
-    control = OpeningState(
-        bool(arrays["control.given_velocity"]),
-        **{name: arrays[f"control.{name}"].copy() for name in _CONTROLS},
+    refuge = Refuge.of(
+        float(arrays["refuge.time_s"]), arrays["refuge.fields"], _read_control("refuge", arrays)
     )
     values: dict[str, Any] = {name: int(arrays[name]) for name in _COUNTS}
     values |= {name: float(arrays[name]) for name in _NUMBERS}
     values |= {name: arrays[name].copy() for name in _ARRAYS}
-    state = RunState(**values, control=control)
+    state = RunState(**values, control=_read_control("control", arrays), refuge=refuge)
     columns = [arrays[f"samples.{name}"] for name in _SAMPLED]
     times = arrays["samples.time_s"]
     samples = [Sample(float(times[k]), *(c[k] for c in columns)) for k in range(len(times))]
     engine = {k.removeprefix(_ENGINE): v for k, v in arrays.items() if k.startswith(_ENGINE)}
     return state, samples, engine
+
+
+def _control_arrays(prefix: str, control: OpeningState) -> dict[str, np.ndarray]:
+    found = {f"{prefix}.{name}": getattr(control, name) for name in _CONTROLS}
+    return found | {f"{prefix}.given_velocity": np.array(control.given_velocity)}
+
+
+def _read_control(prefix: str, arrays: Mapping[str, np.ndarray]) -> OpeningState:
+    return OpeningState(
+        bool(arrays[f"{prefix}.given_velocity"]),
+        **{name: arrays[f"{prefix}.{name}"].copy() for name in _CONTROLS},
+    )

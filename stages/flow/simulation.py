@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from pipeline.core.errors import NumericalError
 from pipeline.core.progress import Progress
 from pipeline.core.units import ml_s_to_m3_s
 from stages.flow.collision import Collision
-from stages.flow.convergence import History, Sample
+from stages.flow.convergence import History
 from stages.flow.engine_interface import Engine
 from stages.flow.engines import engine_name, make_engine
 from stages.flow.flow_control import aim_outlets, corrected_speeds, risen, smooth_share
@@ -33,15 +33,32 @@ from stages.flow.openings import (
     opening_links,
     outlet_control,
 )
-from stages.flow.readings import make_gauge
+from stages.flow.readings import make_gauge, sample_openings
+from stages.flow.rescue import (
+    SMALLEST_SHARE,
+    Refuge,
+    change_step,
+    diverged,
+    find_divergence,
+    in_step,
+    peak_speed,
+    wild_cells,
+)
 from stages.flow.result import FlowResult
 from stages.flow.run_state import RunState, read_run, run_arrays
 from stages.flow.sampling import NodeTable
 from stages.flow.settings import FlowSettings
 from stages.flow.start import FlowField, Start, fitted_start
-from stages.flow.time_step import first_scales, fitted_time_step_s, guessed_peak_m_s, usual_ratio
+from stages.flow.time_step import (
+    DEVELOPING,
+    first_scales,
+    fitted_time_step_s,
+    guessed_peak_m_s,
+    usual_ratio,
+)
 from stages.flow.voxels import SparseLattice
-from stages.flow.walls import WallLinks, interpolated_walls
+from stages.flow.wall_links import wall_links
+from stages.flow.walls import WallLinks
 
 __all__ = ["FlowResult", "Simulation", "Snapshot"]
 
@@ -59,15 +76,11 @@ _WINDOWS_FROM_REST, _WINDOWS_FROM_FIELD = 2, 3
 """Windows whose means must agree in a steady flow, for runs from rest and from another flow."""
 _RAMP_STEPS = 16
 """Steps between corrections of the target flux while the flow rate is raised."""
-_MAX_LATTICE_VELOCITY = 0.4
-"""Beyond Mach 0.7 the collision's expansion in the Mach number has no meaning."""
-_CHEAP_UPDATES = 2e9
-_CHEAP_FLOW_THROUGHS = 6.0
+_WATCHED_STEPS = 1
+"""Steps between looks at a run that went back: what is no number spreads by a block of walls each step."""
+_CHEAP_UPDATES, _CHEAP_FLOW_THROUGHS = 2e9, 6.0
 """A run goes on beyond the flow-throughs set, up to this many, while it took fewer cell updates (about
 a minute): straight pipes develop slowly, and they are small."""
-_BLOCK_CELLS = 32
-"""Edge of the blocks in which walls conserve mass: one cell makes noise of half the dynamic pressure,
-the whole lattice lets the flow rate drift along a passage."""
 
 Arrays = Mapping[str, np.ndarray]
 Snapshot = Callable[[], dict[str, np.ndarray]]
@@ -156,12 +169,14 @@ class Simulation:
                 self._advance()
                 if keep is not None:
                     keep(self.snapshot)
-                if self._state.steps_to_sample > 0:
+                if self._state.steps_to_sample > 0 or not self._history.samples:
                     continue
                 done = min(int(1000 * self._share_done()), 1000)
                 loss = self._history.latest().loss_pa[1]
-                progress.advance(done - shown, loss_pa=loss, step=self.step)
-                shown = done
+                progress.advance(max(done - shown, 0), loss_pa=loss, step=self.step)
+                shown = max(done, shown)
+        if not self._history.samples:
+            raise self._diverged(self._engine.macroscopic())
         return self._result()
 
     def _fitted(self, field: FlowField) -> Start:
@@ -173,32 +188,27 @@ class Simulation:
         )
 
     def _first_state(self, ratio: float, *, ramp: bool) -> RunState:
-        window_s = max(
-            self._fill_s / _WINDOWS_PER_FLOW_THROUGH, _SOUND_TRANSITS * self._sound_transit_s()
-        )
-        return RunState(
-            *(0, 0.0, self._scales.time_step_s, window_s, window_s if ramp else 0.0, ratio),
-            *(
-                0,
-                0.0,
-                0.0,
-                np.zeros(2, dtype=np.int64),
-                np.zeros((2, 4, len(self._lattice.cells))),
-            ),
-            *(np.ones(len(self._openings)), self._controls()),
+        sound_m_s = np.sqrt(SOUND_SPEED_SQUARED_LU) * self._scales.velocity_m_s
+        transit_s = float(longest_path_mm(self._openings) * 1e-3 / sound_m_s)
+        window_s = max(self._fill_s / _WINDOWS_PER_FLOW_THROUGH, _SOUND_TRANSITS * transit_s)
+        return RunState.begin(
+            *(len(self._lattice.cells), len(self._openings), self._controls()),
+            time_step_s=self._scales.time_step_s,
+            window_s=window_s,
+            ramp_s=window_s if ramp else 0.0,
+            peak_ratio=ratio,
+            lattice_velocity=self._settings.lattice_velocity,
         )
 
     def _begin_with(self, start: Start) -> None:
         scales, control = self._scales, self._control
         pressure, velocity = start.field.pressure_pa, start.field.velocity_m_s
-        fields = np.concatenate(
-            [pressure[None] / scales.pressure_pa, velocity / scales.velocity_m_s]
-        )
+        fields = np.vstack([pressure / scales.pressure_pa, velocity / scales.velocity_m_s])
         control.flux[:] = start.flux_m3_s / scales.flow_rate_m3_s
         control.outlet[[3, 4]] = self._flow_m3_s / scales.flow_rate_m3_s
         control.outlet[0] = start.outlet_pa / scales.pressure_pa
-        precision = np.dtype(self._settings.precision).type
-        self._restart_engine(fields.astype(precision))
+        self._restart_engine(fields)
+        self._state.refuge = Refuge.of(0.0, fields, control)
 
     def _go_on(self, arrays: Arrays) -> None:
         self._state, samples, engine = read_run(arrays)
@@ -212,7 +222,7 @@ class Simulation:
 
     def _new_history(self) -> History:
         judged = _WINDOWS_FROM_REST if self._state.ramp_s > 0 else _WINDOWS_FROM_FIELD
-        return History(self._inlet, self._window_s, judged)
+        return History(self._inlet, self._window_s, judged, self._state.whole_since_s)
 
     @property
     def _control(self) -> OpeningState:
@@ -221,10 +231,6 @@ class Simulation:
     @property
     def _window_s(self) -> float:
         return self._state.window_s
-
-    def _sound_transit_s(self) -> float:
-        sound_m_s = np.sqrt(SOUND_SPEED_SQUARED_LU) * self._scales.velocity_m_s
-        return float(longest_path_mm(self._openings) * 1e-3 / sound_m_s)
 
     def _controls(self) -> OpeningState:
         count = len(self._openings)
@@ -245,17 +251,8 @@ class Simulation:
         return Collision(1.0 / self._scales.relaxation_time, 1.0, recursive)
 
     def _surface(self, link: Int[np.ndarray, "link"], curvature: float) -> WallLinks:
-        lattice = self._lattice
-        return interpolated_walls(
-            link,
-            lattice.link_cell[link],
-            lattice.link_direction[link],
-            lattice.link_distance[link],
-            lattice.neighbour,
-            block=lattice.blocks(_BLOCK_CELLS),
-            relaxation_time=self._scales.relaxation_time,
-            curvature=curvature,
-        )
+        curved = np.where(self._state.calm, 0.0, curvature)
+        return wall_links(self._lattice, link, curved, self._scales.relaxation_time)
 
     def _walls(self) -> WallLinks:
         wall = np.setdiff1d(self._lattice.links_of(WALL), self._links.link)
@@ -269,7 +266,8 @@ class Simulation:
             return self.step / self._settings.max_steps
         steps = _CHEAP_UPDATES / len(self._lattice.cells)
         cheap_s = min(_CHEAP_FLOW_THROUGHS * self._fill_s, steps * self._scales.time_step_s)
-        longest_s = max(self._settings.flow_throughs * self._fill_s, 4 * self._window_s, cheap_s)
+        least_s = self._state.whole_since_s + 4 * self._window_s
+        longest_s = max(self._settings.flow_throughs * self._fill_s, least_s, cheap_s)
         return self._state.time_s / longest_s
 
     def _ended(self) -> bool:
@@ -283,15 +281,48 @@ class Simulation:
         state = self._state
         if state.steps_to_sample == 0:
             state.steps_to_sample = self._sample_interval()
-        count = min(_RAMP_STEPS, state.steps_to_sample)
+        most = _WATCHED_STEPS if state.watch > 0 else _RAMP_STEPS
+        count = min(most, state.steps_to_sample)
         self._aim()
         self._engine.advance(count, self._control)
         state.step += count
         state.time_s += count * self._scales.time_step_s
         state.steps_to_sample -= count
+        if state.watch == 0 and state.steps_to_sample > 0:
+            return
+        fields = self._engine.macroscopic()
+        state.peak_lu = peak_speed(fields)
+        developed = state.time_s > DEVELOPING * state.window_s
+        wild = wild_cells(fields, state.lattice_velocity, developed=developed)
+        if wild.any():
+            self._go_back(fields, wild)
+            return
+        state.watch = max(0, state.watch - count)
         if state.steps_to_sample == 0:
-            self._take_sample()
-            self._adapt_time_step()
+            self._take_sample(fields)
+            state.refuge = Refuge.of(state.time_s, self._fit_time_step(fields), self._control)
+
+    def _go_back(
+        self, fields: Float[np.ndarray, "4 cell"], wild: Bool[np.ndarray, "cell"]
+    ) -> None:
+        """Return to the last whole state, with calmer walls or a shorter time step."""
+        state, lattice = self._state, self._lattice
+        curved = np.zeros_like(state.calm)
+        if self._settings.walls == "quadratic":
+            curved[lattice.link_cell[lattice.links_of(WALL)]] = True
+        divergence = find_divergence(fields, wild, lattice.neighbour, curved & ~state.calm)
+        factor = state.go_back(divergence)
+        if state.lattice_velocity < SMALLEST_SHARE * self._settings.lattice_velocity:
+            raise self._diverged(fields)
+        state.time_step_s = factor * self._scales.time_step_s
+        self._scales = self._scales.with_time_step(state.time_step_s)
+        state.steps_to_sample = self._sample_interval()
+        state.watch = 0 if divergence.local else 2 * state.steps_to_sample
+        self._history = self._new_history()
+        self._restart_engine(state.refuge.fields)
+
+    def _diverged(self, fields: Float[np.ndarray, "4 cell"]) -> NumericalError:
+        return diverged(self._lattice, fields, self.step, self._scales.relaxation_time)
 
     def _sample_interval(self) -> int:
         steps = round(self._window_s / _CHECKS_PER_WINDOW / self._scales.time_step_s)
@@ -312,74 +343,41 @@ class Simulation:
             state.correction = corrected_speeds(control, wanted, state.correction, rise)
             control.speed = wanted / area * state.correction
 
-    def _take_sample(self) -> None:
-        fields = self._engine.macroscopic()
-        speed = float(np.sqrt(np.square(fields[1:]).sum(axis=0).max()))
-        if not np.isfinite(speed) or speed > _MAX_LATTICE_VELOCITY:
-            self._diverged(fields, speed)
-        self._state.peak_lu = speed
-        readings = [
-            gauge.read(fields[0] * SOUND_SPEED_SQUARED_LU, fields[1:], 1.0)
-            for gauge in self._gauges
-        ]
-        unit = self._scales.pressure_pa / SOUND_SPEED_SQUARED_LU
+    def _take_sample(self, fields: Float[np.ndarray, "4 cell"]) -> None:
+        state = self._state
         self._history.append(
-            Sample(
-                self._state.time_s,
-                self._control.flux * self._scales.flow_rate_m3_s,
-                np.array([r.static for r in readings]) * unit,
-                np.array([r.total for r in readings]) * unit,
-            )
+            sample_openings(self._gauges, fields, self._control.flux, self._scales, state.time_s)
         )
         units = np.array([self._scales.pressure_pa, *[self._scales.velocity_m_s] * 3])
-        state = self._state
-        state.average(fields * units[:, None], anew=state.time_s < _SETTLING * self._window_s)
+        settled_s = state.whole_since_s + _SETTLING * self._window_s
+        state.average(fields * units[:, None], anew=state.time_s < settled_s)
 
-    def _adapt_time_step(self) -> None:
-        """Fit the time step to the peak velocity while the flow develops."""
+    def _fit_time_step(self, fields: Float[np.ndarray, "4 cell"]) -> Float[np.ndarray, "4 cell"]:
+        """Fit the time step to the peak velocity while the flow develops; return the fields in its units."""
         step_s = fitted_time_step_s(
             self._scales,
-            self._state.peak_lu / self._settings.lattice_velocity,
+            self._state.peak_lu / self._state.lattice_velocity,
             self._state.time_s / self._window_s,
             asked=None if self._state.ramp_s > 0 else self._state.peak_ratio,
         )
-        if step_s is not None:
-            self._rescale(step_s)
-
-    def _rescale(self, time_step_s: float) -> None:
-        factor = time_step_s / self._scales.time_step_s
-        self._scales = self._scales.with_time_step(time_step_s)
-        self._state.time_step_s = time_step_s
-        fields = self._engine.macroscopic().copy()
-        fields[0] *= factor**2
-        fields[1:] *= factor
-        self._control.outlet[[0]] *= factor**2
-        self._control.outlet[[3, 4]] *= factor
-        self._control.flux *= factor
+        if step_s is None:
+            return fields
+        factor = step_s / self._scales.time_step_s
+        self._scales = self._scales.with_time_step(step_s)
+        self._state.time_step_s = step_s
+        fields = in_step(fields, factor)
+        change_step(self._control, factor)
         self._restart_engine(fields)
+        return fields
 
     def _restart_engine(self, fields: Float[np.ndarray, "4 cell"]) -> None:
+        fields = fields.astype(np.dtype(self._settings.precision).type)
         self._engine.restart(fields, self._walls(), self._opening_links(), self._collision())
-
-    def _diverged(self, fields: Float[np.ndarray, "4 cell"], speed: float) -> None:
-        squares = np.nan_to_num(np.square(fields[1:]).sum(axis=0), nan=np.inf)
-        place = self._lattice.centres_mm[int(np.argmax(squares))]
-        raise NumericalError(
-            f"the flow diverged at step {self.step} near ({place[0]:.1f}, {place[1]:.1f}, "
-            f"{place[2]:.1f}) mm: peak velocity {speed:.3g} cells per step (allowed: "
-            f"{_MAX_LATTICE_VELOCITY}), relaxation time {self._scales.relaxation_time:.5f}; choose "
-            "a smaller --lattice-velocity or --spacing-mm, and check the surface at that place.",
-            step=self.step,
-            place_mm=tuple(place),
-        )
 
     def _result(self) -> FlowResult:
         state, mean = self._history.state(self._flow_m3_s), self._state.mean()
         means = self._history.latest()
-        outlet = ~self._inlet
-        flux = means.flux_m3_s[outlet]
-        weight = flux / flux.sum() if flux.sum() != 0 else np.full(len(flux), 1 / len(flux))
-        reference = float(weight @ np.nan_to_num(means.static_pa[outlet]))
+        reference = means.outlet_pa(self._inlet)
         return FlowResult(
             scales=self._scales,
             velocity_m_s=mean[1:].astype(np.float32),
@@ -394,5 +392,8 @@ class Simulation:
             window_s=self._window_s,
             bytes_per_cell=self._engine.bytes_per_cell,
             walls=self._settings.walls,
+            calm=self._state.calm,
+            lattice_velocity=self._state.lattice_velocity,
+            rescues=self._state.rescues,
             engine=self._engine_name,
         )

@@ -139,7 +139,7 @@ def _simulate(
         begin=lambda: _initial_flow(given, surface, lattice),
         peak_ratio=ratio,
     )
-    warnings = caveats(surface, lattice, openings, result)
+    warnings = caveats(surface, lattice, openings, result, settings)
     warnings += engine_caveats(settings.engine, result.engine)
     for warning in warnings:
         _LOG.warning("%s", warning)

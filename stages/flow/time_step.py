@@ -22,7 +22,7 @@ _LARGEST_RATIO = 2.0
 """A peak beyond this share of the target is never let stand."""
 _GUESSED_PEAK = 3.0
 """First guess of the peak velocity over the mean velocity in the smaller side's openings."""
-_RAMPING, _DEVELOPING = 1.2, 2.0
+_RAMPING, DEVELOPING = 1.2, 2.0
 """Windows until which the flow rate is raised (and what was late), and the flow develops."""
 _SETTLED = (0.4, 0.7)
 """Windows between which a run that began with another flow is on its own lattice, before samples count."""
@@ -87,4 +87,4 @@ def _margin(window: float, asked: float | None) -> tuple[float, float]:
         return 0.0, _LARGEST_RATIO
     if window < _RAMPING:
         return 0.0, _PEAK_MARGIN[1]
-    return _PEAK_MARGIN if window < _DEVELOPING else (0.0, _LARGEST_RATIO)
+    return _PEAK_MARGIN if window < DEVELOPING else (0.0, _LARGEST_RATIO)

@@ -117,7 +117,7 @@ def interpolated_walls(
     *,
     block: Int[np.ndarray, "cell"],
     relaxation_time: float,
-    curvature: float,
+    curvature: float | Float[np.ndarray, "wall"],
 ) -> WallLinks:
     """Return what wall links hand back.
 
@@ -134,7 +134,8 @@ def interpolated_walls(
     relaxation_time
         tau.
     curvature
-        Share of the second-order term that is added: 1 for quadratic walls, 0 for linear ones.
+        Share of the second-order term that is added, of all links or of each: 1 for quadratic walls, 0 for
+        linear ones.
     """
     behind = neighbour[OPPOSITE[direction], cell].astype(np.int64)
     near, q = distance < 0.5, distance

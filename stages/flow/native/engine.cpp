@@ -63,6 +63,8 @@ void Engine<T>::set_walls(std::vector<Group> groups, std::vector<T> rest, std::v
   deferred_.assign(ratio_.size(), T(0));
   for (std::vector<T>* weights : {&rest_, &here_, &ratio_, &deferred_}) weights->resize(weights->size() + kSlack);
   if (is_curved() && !velocity_.data()) velocity_ = Memory<T>(size_t(3 * stride_));
+  // Links without a cell behind them read some place all the same, times zero: it must hold a number.
+  if (is_curved()) std::fill_n(velocity_.data(), 3 * stride_, T(0));
   const size_t count = groups_.size();
   defect_.assign(count, 0.0);
   spread_.assign(size_t(blocks), T(0));

@@ -19,9 +19,13 @@ def fresh_state(window_s: float) -> RunState:
         flux=np.zeros(2),
         outlet=np.zeros(6),
     )
-    return RunState(
-        *(0, 0.0, 1.0, window_s, window_s, 1.0, 0, 0.0),
-        *(0.0, np.zeros(2, dtype=np.int64), np.zeros((2, 4, 3)), np.ones(2), control),
+    return RunState.begin(
+        *(3, 2, control),
+        time_step_s=1.0,
+        window_s=window_s,
+        ramp_s=window_s,
+        peak_ratio=1.0,
+        lattice_velocity=0.1,
     )
 
 

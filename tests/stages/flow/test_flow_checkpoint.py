@@ -15,6 +15,7 @@ import pytest
 from flow_meshes import circle, revolve, rotation, tube, write_folder
 
 from pipeline.core.errors import NumericalError
+from stages.flow import simulation
 from stages.flow.checkpoint import Checkpoint, Keeper, checkpoint_path, spent_seconds
 from stages.flow.mesh import assemble
 from stages.flow.openings import make_openings
@@ -175,11 +176,11 @@ def test_a_disc_that_refuses_does_not_end_the_run(pipe, tmp_path):
     assert result.steps == 64
 
 
-def test_a_flow_that_diverges_leaves_no_checkpoint(pipe, tmp_path):
+def test_a_flow_that_diverges_leaves_no_checkpoint(pipe, tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "state.npz", "case")
-    settings = FlowSettings(
-        **{**FAST, "lattice_velocity": 0.3, "flow_rate_ml_s": 4000.0}, checkpoint_minutes=1e-9
-    )
+    everywhere = np.ones(len(pipe[0].cells), dtype=bool)
+    monkeypatch.setattr(simulation, "wild_cells", lambda *_, **__: everywhere.copy())
+    settings = FlowSettings(**FAST, checkpoint_minutes=1e-9)
     with pytest.raises(NumericalError):
         run_to_end(*pipe, settings, checkpoint, begin=lambda: None)
     assert not checkpoint.path.exists()

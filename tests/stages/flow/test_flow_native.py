@@ -12,7 +12,7 @@ from flow_meshes import blocks, circle, rotation, tube
 from flow_runs import NU, simulate
 
 from pipeline.core.errors import UsageError
-from stages.flow import engines, simulation
+from stages.flow import engines, wall_links
 from stages.flow.collision import Collision
 from stages.flow.engine import NumbaEngine
 from stages.flow.lattice import OPPOSITE, VELOCITIES, Q
@@ -365,7 +365,7 @@ def test_a_converged_pipe_has_the_same_pressure_loss_with_both_engines(walls):
 
 def test_both_engines_return_the_same_from_openings_that_span_blocks(monkeypatch):
     """Walls are sorted by block, openings by cell: each link must find its own distance."""
-    monkeypatch.setattr(simulation, "_BLOCK_CELLS", 4)
+    monkeypatch.setattr(wall_links, "_BLOCK_CELLS", 4)
     parts = open_pipe(inlet="total-pressure")
     link, surface = parts.openings.link, parts.openings.surface
     assert surface is not None
