@@ -92,8 +92,15 @@ class WorkflowConfig(_Strict):
         1.4,
         ge=1.2,
         le=3.0,
-        description="Each flow is repeated on a lattice coarser by this factor; the difference "
-        "gives the discretisation error (Roache 1994, doi:10.1115/1.2910291).",
+        description="Spacing of each lattice of a flow over that of the next finer one.",
+    )
+    lattices: int = Field(
+        2,
+        ge=1,
+        le=4,
+        description="Lattices of each flow, the finest of flow.spacing_mm: two give its discretisation error "
+        "with first order assumed (Roache 1994, doi:10.1115/1.2910291), three by the observed order (Celik "
+        "2008, doi:10.1115/1.2960953); with one no deviation is called resolved.",
     )
     ingest: IngestSettings = IngestSettings()
     triplets: TripletsSettings = TripletsSettings()

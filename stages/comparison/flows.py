@@ -17,9 +17,7 @@ NO_ERROR: Mapping[str, Any] = {
     "discretisation_percent": None,
     "discretisation_method": None,
     "observed_order": None,
-    "coarse_spacing_mm": None,
-    "coarse_total_pa": None,
-    "deviation_coarse_percent": None,
+    "coarser": (),
     "deviation_error_percent": None,
     "resolved": None,
 }
@@ -52,7 +50,7 @@ def compare_flows(flows: Flows, baseline: str, coarse: CoarseFlows) -> dict[str,
     for name, entry in entries.items():
         entry.update(_lattice_errors(name, flows, coarse))
     for name, entry in entries.items():
-        entry.update(_deviation_error(name, flows, baseline, coarse))
+        entry.update(_deviation_error(name, flows, baseline, coarse, entry["coarser"]))
         entry["resolved"] = None if name == baseline else _is_resolved(entry, entries[baseline])
     return entries
 
@@ -132,17 +130,19 @@ def _lattice_errors(name: str, flows: Flows, coarse: CoarseFlows) -> dict[str, A
     return {
         "discretisation_percent": 100.0 * found.error / abs(values[0]) if values[0] else None,
         "discretisation_method": found.method,
-        "observed_order": found.order if found.method == "observed order" else None,
-        "coarse_spacing_mm": rough[0].lattice.spacing_mm,
-        "coarse_total_pa": values[1],
+        "observed_order": found.observed,
+        "coarser": [
+            {"spacing_mm": flow.lattice.spacing_mm, "total_pa": flow.pressure_loss.total_pa}
+            for flow in rough
+        ],
         "coarse_converged": all(flow.convergence.reached for flow in rough),
     }
 
 
 def _deviation_error(
-    name: str, flows: Flows, baseline: str, coarse: CoarseFlows
-) -> dict[str, float | None]:
-    """Return the deviation on the coarser lattice and the error of the deviation itself.
+    name: str, flows: Flows, baseline: str, coarse: CoarseFlows, coarser: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the deviations on the coarser lattices and the error of the deviation itself.
 
     Errors that both flows share cancel in the deviation, so that it may be known better, or, when
     passages close at different spacings, worse than the losses.
@@ -161,7 +161,11 @@ def _deviation_error(
     if len(known) < 2:
         return {}
     found = lattice_error([spacing for spacing, _ in known], [value for _, value in known])
-    return {"deviation_coarse_percent": known[1][1], "deviation_error_percent": found.error}
+    deviations = dict(known)
+    return {
+        "coarser": [c | {"deviation_percent": deviations.get(c["spacing_mm"])} for c in coarser],
+        "deviation_error_percent": found.error,
+    }
 
 
 def _is_resolved(entry: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool | None:

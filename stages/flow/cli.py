@@ -26,6 +26,7 @@ def simulate(
     probes: Path | None = None,
     planes: Path | None = None,
     initial: Path | None = None,
+    coarser: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     overwrite: bool = False,
 ) -> None:
     """Simulate the flow from the inlets to the outlets of a surface folder.
@@ -45,6 +46,9 @@ def simulate(
     initial
         field.vti, or the flow folder that holds it, to begin with instead of rest: a coarser lattice's,
         or that of nearly the same airway.
+    coarser
+        Flow folders of the same surface on coarser lattices: flow.json then tells the discretisation
+        error, and the run begins with the least coarse one's flow, unless --initial names another.
     overwrite
         Replace an existing output.
     """
@@ -55,6 +59,7 @@ def simulate(
         probes=probes,
         planes=planes,
         initial=initial,
+        coarser=coarser,
         overwrite=overwrite,
     )
 

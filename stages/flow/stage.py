@@ -14,7 +14,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from pipeline.core.artefacts import publish, read_json, write_json
+from pipeline.core.artefacts import digest, publish, write_json
 from pipeline.core.errors import InputError
 from pipeline.core.planes import Plane, read_planes
 from stages.flow.boundary_file import line_data, wall_data
@@ -25,7 +25,8 @@ from stages.flow.field_file import image_data, read_image_data
 from stages.flow.mesh import WALL, PatchedSurface, assemble, is_inlet, is_outlet
 from stages.flow.openings import make_openings
 from stages.flow.record import caveats, flow_record, measure_planes, probe_values
-from stages.flow.refinement.ladder import discretisation, peak_ratio
+from stages.flow.refinement.ladder import carries_flow, discretisation, peak_ratio
+from stages.flow.refinement.rungs import read_ladder
 from stages.flow.restart import case_digest, run_to_end
 from stages.flow.sampling import NodeTable
 from stages.flow.settings import FlowSettings
@@ -82,8 +83,8 @@ def run(
     initial
         field.vti, or its flow folder, of a flow to begin with instead of rest.
     coarser
-        Flow folders of the same flow on coarser lattices, the least coarse first: flow.json then tells
-        the discretisation error.
+        Flow folders of the same flow on coarser lattices: flow.json then tells the discretisation error,
+        and without `initial` the run begins with the least coarse one's, if that carries a flow.
     overwrite
         Replace an existing output.
 
@@ -95,24 +96,26 @@ def run(
         If the flow diverges.
     """
     surface = assemble(read_patches(surface_folder))
+    ladder = read_ladder(coarser, surface_folder, settings)
+    if initial is None and ladder and carries_flow(ladder[0].record, settings):
+        initial = ladder[0].folder
     if initial is not None and initial.is_dir():
         initial = initial / "field.vti"
     given = _Given(
         None if probes is None else read_points(probes),
         {} if planes is None else read_planes(planes),
         None if initial is None else read_image_data(initial),
-        [read_json(folder / "flow.json") for folder in coarser],
+        [rung.record for rung in ladder],
     )
-    ratio = peak_ratio(given.coarser[0], settings) if given.coarser else None
+    ratio = peak_ratio(given.coarser[0], settings) if initial is not None and ladder else None
     case = case_digest(surface_folder, settings, initial, ratio)
     checkpoint = Checkpoint(checkpoint_path(output), case)
-    others = (p for p in (probes, planes, initial, *coarser) if p is not None)
     with publish(
         output,
         kind="flow",
         stage="flow",
         settings=settings,
-        inputs=[surface_folder, *others],
+        inputs=input_digests(surface_folder, (probes, planes, initial), coarser),
         tolerance="equal numbers on one kind of processor, whatever the threads; "
         "lattice.seconds and lattice.mlups are measured",
         overwrite=overwrite,
@@ -121,6 +124,14 @@ def run(
         pending.properties["case"] = case
         pending.warnings += _simulate(pending.path, surface, settings, given, checkpoint, ratio)
     checkpoint.remove()
+
+
+def input_digests(
+    surface_folder: Path, others: Sequence[Path | None], coarser: Sequence[Path]
+) -> dict[str, str]:
+    """Return the digests of what a run reads, by name; coarser flows may have the surface's name."""
+    found = {p.name: digest(p) for p in (surface_folder, *others) if p is not None}
+    return found | {f"coarser-{k}/{p.name}": digest(p) for k, p in enumerate(coarser, start=1)}
 
 
 def _simulate(

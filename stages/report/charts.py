@@ -38,8 +38,8 @@ def _draw_losses(axes: Any, losses: Losses) -> None:
         if percent is not None:
             error = percent / 100 * abs(total)
             axes.errorbar(place, total, yerr=error, color="black", capsize=4, linewidth=1)
-        if entry.get("coarse_total_pa") is not None:
-            axes.plot(place, entry["coarse_total_pa"], "D", ms=4.5, mfc="white", mec="black")
+        for coarse in entry.get("coarser", ()):
+            axes.plot(place, coarse["total_pa"], "D", ms=4.5, mfc="white", mec="black")
     names = [f"{NAMES[key]}\n{entry['total_pa']:.2f}" for key, entry in losses.items()]
     axes.set_xticks(range(len(losses)), names)
     axes.set_ylabel("total pressure loss, Pa")
@@ -59,9 +59,10 @@ def _draw_deviations(axes: Any, losses: Losses) -> None:
             place, deviation, yerr=error, fmt="o", ms=7, capsize=4, linewidth=1,
             color=COLOURS[key], mfc=COLOURS[key] if resolved else "white",
         )  # fmt: skip
-        if entry.get("deviation_coarse_percent") is not None:
-            axes.plot(place + 0.18, entry["deviation_coarse_percent"], "D", ms=4.5, mfc="white",
-                      mec="black")  # fmt: skip
+        for coarse in entry.get("coarser", ()):
+            if coarse.get("deviation_percent") is not None:
+                axes.plot(place + 0.18, coarse["deviation_percent"], "D", ms=4.5, mfc="white",
+                          mec="black")  # fmt: skip
     axes.set_xlim(-0.6, max(len(losses), 1) - 0.4)
     axes.set_xticks(range(len(losses)), [NAMES[key] for key in losses])
     axes.set_ylabel("deviation from HR, %")

@@ -86,11 +86,11 @@ def _flow(flow: Mapping[str, Any], results: Mapping[str, Any]) -> str:
         f"{_INLETS.get(str(flow.get('inlet')), 'inlets as set')}."
     )
     baseline = results["pressure_loss"].get("hr", {})
-    coarse, method = baseline.get("coarse_spacing_mm"), baseline.get("discretisation_method")
-    if coarse:
+    coarser, method = baseline.get("coarser"), baseline.get("discretisation_method")
+    if coarser:
+        spacings = " and ".join(f"{c['spacing_mm']:g}" for c in coarser)
         cite = "[@roache]" if method and method.startswith("two") else "[@celik]"
         text += (
-            f" The same flows on a lattice of {coarse:g} mm give the discretisation error "
-            f"({method}) {cite}."
+            f" The same flows at {spacings} mm give the discretisation error ({method}) {cite}."
         )
     return text

@@ -36,8 +36,8 @@ def pressure_part(results: Mapping[str, Any]) -> Part:
             charts.pressure_chart(results),
             "charts of pressure losses, deviations and flow through each side",
             "n = 1 case. a: total pressure loss; bars: lattice error, not a spread over cases; "
-            "diamonds: coarse lattice. b: deviation from HR with the larger of its own error and "
-            "the loss's lattice error; open circles are not resolved; diamonds: coarse lattice. "
+            "diamonds: coarser lattices. b: deviation from HR with the larger of its own error and "
+            "the loss's lattice error; open circles are not resolved; diamonds: coarser lattices. "
             "c: flow through each side.",
         )
         rows += [chart, sides_table(results)]
@@ -116,10 +116,10 @@ def flow_part(records: CaseRecords, fields: Mapping[str, sections.FlowField]) ->
     blocks: list[Block] = []
     if fields:
         blocks += _field_pictures(fields)
+    ladder = [("", records.flow_records)]
+    ladder += [(f", lattice {k}", r) for k, r in enumerate(records.coarse_records, start=2)]
     shown = {
-        f"{NAMES[name]}{suffix}": flow
-        for suffix, flows in (("", records.flow_records), (", coarse", records.coarse_records))
-        for name, flow in flows.items()
+        f"{NAMES[name]}{suffix}": flow for suffix, flows in ladder for name, flow in flows.items()
     }
     blocks.append(
         convergence_table(

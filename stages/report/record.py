@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,8 +48,10 @@ class CaseRecords:
         airway.json by resolution.
     images, surfaces, flows
         Comparisons; empty where the airway is closed.
-    flow_records, coarse_records
-        flow.json by resolution, on the lattice used and on the coarser one.
+    flow_records
+        flow.json by resolution.
+    coarse_records
+        The same on each coarser lattice, the least coarse first.
     """
 
     case: str
@@ -60,7 +62,7 @@ class CaseRecords:
     surfaces: Mapping[str, Any] = field(default_factory=dict)
     flows: Mapping[str, Any] = field(default_factory=dict)
     flow_records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    coarse_records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    coarse_records: Sequence[Mapping[str, Mapping[str, Any]]] = ()
 
     @property
     def patent(self) -> bool:

@@ -35,9 +35,10 @@ def settings_yaml(
         model["source"] = "train"
     content: dict[str, Any] = {"model": model}
     baseline = results["pressure_loss"].get("hr", {})
-    if baseline.get("coarse_spacing_mm") and baseline.get("spacing_mm"):
-        ratio = baseline["coarse_spacing_mm"] / baseline["spacing_mm"]
-        content["coarse_ratio"] = round(ratio, 6)
+    coarser = baseline.get("coarser")
+    if coarser and baseline.get("spacing_mm"):
+        content["coarse_ratio"] = round(coarser[0]["spacing_mm"] / baseline["spacing_mm"], 6)
+        content["lattices"] = 1 + len(coarser)
     content |= {**stages, "report": dict(report)}
     return yaml.safe_dump(content, sort_keys=False)
 

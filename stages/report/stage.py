@@ -43,7 +43,7 @@ class CasePaths:
         return self.results / "restored" / self.case / f"{name}.nii.gz"
 
     def folder(self, kind: str, resolution: str) -> Path:
-        """Return a resolution's folder of a kind: airway, surface, flow or flow-coarse."""
+        """Return a resolution's folder of a kind: airway, surface, flow or flow-coarse and so on."""
         return self.results / kind / self.case / resolution
 
     def comparison(self, kind: str) -> Path:
@@ -187,13 +187,19 @@ def read_records(paths: CasePaths) -> CaseRecords:
         surfaces=_optional(paths.comparison("surfaces")),
         flows=_optional(paths.comparison("flows")),
         flow_records=_flow_records(paths, "flow"),
-        coarse_records=_flow_records(paths, "flow-coarse"),
+        coarse_records=[_flow_records(paths, kind) for kind in _coarse_kinds(paths)],
     )
 
 
 def _flow_records(paths: CasePaths, kind: str) -> dict[str, dict[str, Any]]:
     files = {name: paths.folder(kind, name) / "flow.json" for name in RESOLUTIONS}
     return {name: read_json(path) for name, path in files.items() if path.is_file()}
+
+
+def _coarse_kinds(paths: CasePaths) -> list[str]:
+    """List the folders of coarser lattices, the least coarse first."""
+    found = paths.results.glob("flow-coarse*")
+    return sorted((p.name for p in found if (p / paths.case).is_dir()), key=lambda n: (len(n), n))
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -208,7 +214,7 @@ def _sidecars(paths: CasePaths) -> dict[str, dict[str, Any]]:
         "model": base / "model",
     }
     places |= {f"restored/{m}": base / "restored" / paths.case / f"{m}.nii.gz" for m in METHODS}
-    kinds = ("airway", "surface", "flow", "flow-coarse")
+    kinds = ("airway", "surface", "flow", *_coarse_kinds(paths))
     places |= {f"{kind}/{r}": paths.folder(kind, r) for kind in kinds for r in RESOLUTIONS}
     places |= {
         f"comparison/{kind}": paths.comparison(kind) for kind in ("images", "surfaces", "flows")

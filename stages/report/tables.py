@@ -53,7 +53,7 @@ def pressure_table(results: Mapping[str, Any]) -> Table:
             "lattice error, %",
             "deviation from HR, %",
             "error of deviation, %",
-            "same on coarse lattice, %",
+            "same on coarser lattices, %",
             "variation in time, Pa",
             "peak velocity, m/s",
             "verdict",
@@ -62,6 +62,11 @@ def pressure_table(results: Mapping[str, Any]) -> Table:
         _pressure_caption(results),
         words=(0, 9),
     )
+
+
+def _coarser_deviations(entry: Mapping[str, Any]) -> str:
+    found = [c.get("deviation_percent") for c in entry.get("coarser", ())]
+    return ", ".join(number(value, 1, sign=True) for value in found) or "–"
 
 
 def _pressure_row(key: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -75,7 +80,7 @@ def _pressure_row(key: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
         _plus_minus(entry.get("discretisation_percent")),
         "baseline" if is_baseline else number(entry["deviation_from_hr_percent"], 1, sign=True),
         "–" if is_baseline else _plus_minus(entry.get("deviation_error_percent")),
-        "–" if is_baseline else number(entry.get("deviation_coarse_percent"), 1, sign=True),
+        "–" if is_baseline else _coarser_deviations(entry),
         number(entry.get("std_in_time_pa")),
         number(entry.get("peak_velocity_m_s"), 1),
         verdict(key, entry),
@@ -96,7 +101,7 @@ def verdict(key: str, entry: Mapping[str, Any]) -> str:
     if not entry.get("converged"):
         words.append("flow not converged")
     if entry.get("coarse_converged") is False:
-        words.append("coarse flow not converged")
+        words.append("a coarser flow not converged")
     return "; ".join(words) or "converged"
 
 
@@ -112,11 +117,11 @@ def _pressure_caption(results: Mapping[str, Any]) -> str:
             f"kg/m³, lattice {flow.get('spacing_mm')} mm"
         )
     text += ". "
-    if baseline.get("coarse_spacing_mm"):
-        text += (
-            f"Lattice error: from a second lattice of {number(baseline['coarse_spacing_mm'])} mm "
-            f"({baseline.get('discretisation_method')}; Roache 1994). "
-        )
+    if baseline.get("coarser"):
+        spacings = " and ".join(number(c["spacing_mm"]) for c in baseline["coarser"])
+        method = str(baseline.get("discretisation_method"))
+        source = "Roache 1994" if method.startswith("two") else "Celik 2008, Eça 2014"
+        text += f"Lattice error: from coarser lattices of {spacings} mm ({method}; {source}). "
     return text + (
         "A deviation is resolved if it exceeds its own error and the lattice errors of both "
         f"losses. {_model_sentence(results['pressure_loss'].get('sr', {}))}"

@@ -106,6 +106,9 @@ def test_a_changed_setting_runs_its_stage_again_and_what_follows_and_nothing_els
     assert jobs - {"all"} == {"report"}
     jobs = planned(scan, finished, capfd, "flow.tolerance=0.001")
     assert jobs - {"all"} == {"flow", "compare_flows", "report"}
+    for lattices in (1, 3):
+        jobs = planned(scan, finished, capfd, f"lattices={lattices}")
+        assert jobs - {"all"} == {"flow", "compare_flows", "report"}
 
 
 def test_a_lost_report_is_made_again_with_the_same_bytes(finished, scan, capfd):

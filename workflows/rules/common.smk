@@ -13,6 +13,9 @@ CASES = sorted(SETTINGS.cases)
 VARIANTS = ["lr", "interpolated", "sr"]
 METHODS = ["linear", "spline", "histospline", "sr"]
 MEMBERS = {f"sr-{i}": m for i, m in enumerate(SETTINGS.model.members, start=1)}
+GRIDS = ["flow", "flow-coarse", *(f"flow-coarse-{k}" for k in range(2, 5))][
+    : SETTINGS.lattices
+]
 SIGMA = ["results/enhanced/{case}/sigma.nii.gz"] if MEMBERS else []
 
 
@@ -20,7 +23,7 @@ wildcard_constraints:
     case="[A-Za-z0-9][A-Za-z0-9_-]*",
     resolution="hr|lr|interpolated|sr(-[0-9]+)?",
     variant="lr|interpolated|sr(-[0-9]+)?",
-    grid="flow|flow-coarse",
+    grid="flow|flow-coarse(-[0-9]+)?",
 
 
 def patent(airway):
@@ -54,10 +57,19 @@ def manifest():
 
 
 def flow_flags(wildcards):
-    """Write the flow's settings; the coarse lattice differs in its spacing alone."""
-    ratio = SETTINGS.coarse_ratio if wildcards.grid == "flow-coarse" else 1.0
+    """Write the flow's settings; coarser lattices differ in their spacing alone."""
+    ratio = SETTINGS.coarse_ratio ** GRIDS.index(wildcards.grid)
     spacing = round(SETTINGS.flow.spacing_mm * ratio, 6)
     return flags(SETTINGS.flow.model_copy(update={"spacing_mm": spacing}))
+
+
+def coarser_flows(wildcards):
+    """List the same flow on coarser lattices; the networks of an ensemble have none."""
+    case, resolution = wildcards.case, wildcards.resolution
+    later = GRIDS[GRIDS.index(wildcards.grid) + 1 :]
+    return [
+        f"results/{g}/{case}/{resolution}" for g in later if resolution not in MEMBERS
+    ]
 
 
 def scan(wildcards):
@@ -138,8 +150,11 @@ def flows(wildcards):
 
 
 def coarse_flows(wildcards):
+    case = wildcards.case
     return [
-        f"results/flow-coarse/{wildcards.case}/{r}" for r in open_resolutions(wildcards)
+        f"results/{g}/{case}/{r}"
+        for g in GRIDS[1:]
+        for r in open_resolutions(wildcards)
     ]
 
 

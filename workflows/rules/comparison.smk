@@ -52,7 +52,8 @@ rule compare_flows:
     resources:
         mem_mb=4000,
     params:
+        coarse=lambda wildcards, input: "--coarse" if input.coarse else "",
         members=lambda wildcards, input: "--members" if input.members else "",
         code=code_digest("comparison"),
     shell:
-        "ct2flow compare {input.flows:q} --baseline {input.flows[0]:q} --coarse {input.coarse:q} {params.members} {input.members:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"
+        "ct2flow compare {input.flows:q} --baseline {input.flows[0]:q} {params.coarse} {input.coarse:q} {params.members} {input.members:q} --output {output:q} --overwrite 2>&1 | tee {log:q}"

@@ -1,6 +1,7 @@
 rule flow:
     input:
-        "results/surface/{case}/{resolution}",
+        surface="results/surface/{case}/{resolution}",
+        coarser=coarser_flows,
     output:
         directory("results/{grid}/{case}/{resolution}"),
     log:
@@ -12,6 +13,7 @@ rule flow:
         mem_mb=8000,
     params:
         flags=flow_flags,
+        coarser=lambda wildcards, input: "--coarser" if input.coarser else "",
         code=code_digest("flow"),
     shell:
-        "ct2flow simulate {input:q} --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"
+        "ct2flow simulate {input.surface:q} {params.coarser} {input.coarser:q} --output {output:q} --overwrite {params.flags} 2>&1 | tee {log:q}"

@@ -10,8 +10,11 @@ from typing import Any
 from pipeline.core.errors import UsageError
 from pipeline.core.grid_convergence import extrapolated, lattice_error
 from stages.flow.lattice import SOUND_SPEED_SQUARED_LU
+from stages.flow.mesh import is_inlet, is_outlet
 from stages.flow.settings import FlowSettings
 
+_NEARLY = (0.5, 2.0)
+"""Flow rates over the one asked for that a run begins with; others are no better than rest."""
 Record = Mapping[str, Any]
 REFINEMENT_FORMAT = 1
 LEAST_RATIO = 1.1
@@ -108,6 +111,14 @@ def peak_ratio(record: Record, settings: FlowSettings) -> float:
     """
     peak_lu = float(record["numbers"]["mach_max"]) * math.sqrt(SOUND_SPEED_SQUARED_LU)
     return peak_lu / settings.lattice_velocity
+
+
+def carries_flow(record: Record, settings: FlowSettings) -> bool:
+    """Say whether a flow is one that a finer lattice can begin with: nearly the one asked for."""
+    entering = [o["flow_rate_ml_s"] for n, o in record["openings"].items() if is_inlet(n)]
+    leaving = [o["flow_rate_ml_s"] for n, o in record["openings"].items() if is_outlet(n)]
+    low, high = (share * settings.flow_rate_ml_s for share in _NEARLY)
+    return all(low <= sum(flow) <= high for flow in (entering, leaving))
 
 
 def spacing(record: Record) -> float:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.core.artefacts import digest, publish, read_json, read_sidecar, write_json
+from pipeline.core.artefacts import publish, read_json, read_sidecar, write_json
 from pipeline.core.errors import UsageError
 from stages.flow.refinement.ladder import checked_spacings, ladder_record, peak_ratio
 from stages.flow.restart import case_digest
 from stages.flow.settings import FlowSettings
-from stages.flow.stage import run
+from stages.flow.stage import input_digests, run
 
 _LOG = logging.getLogger("ct2flow.flow")
 RECORD = "refinement.json"
@@ -59,7 +59,7 @@ def refine(
     for chosen in ladder:
         folder = output / f"{chosen.spacing_mm:g}mm"
         initial = done[0] / "field.vti" if done else None
-        sources = [p for p in (surface_folder, probes, planes, initial, *done) if p is not None]
+        sources = input_digests(surface_folder, (probes, planes, initial), done)
         ratio = peak_ratio(read_json(done[0] / "flow.json"), settings) if done else None
         case = case_digest(surface_folder, chosen, initial, ratio)
         if _is_done(folder, case, sources, overwrite=overwrite):
@@ -94,12 +94,12 @@ def _write(path: Path, settings: FlowSettings, done: Sequence[Path]) -> None:
         write_json(pending.path, record)
 
 
-def _is_done(folder: Path, case: str, sources: Sequence[Path], *, overwrite: bool) -> bool:
+def _is_done(folder: Path, case: str, sources: Mapping[str, str], *, overwrite: bool) -> bool:
     """Return whether a folder holds the flow of a case, made from the same files, already."""
     if not folder.exists():
         return False
     sidecar = read_sidecar(folder)
-    same_files = sidecar.get("inputs") == {path.name: digest(path) for path in sources}
+    same_files = sidecar.get("inputs") == sources
     if same_files and sidecar.get("properties", {}).get("case") == case:
         return True
     if not overwrite:

@@ -80,7 +80,7 @@ def test_a_lattice_error_shared_by_both_flows_cancels_in_the_deviation():
     fine = {"hr": flow(20), "lr": flow(24)}
     coarse = {"hr": [flow(22, 0.7)], "lr": [flow(26.4, 0.7)]}
     entry = compare_flows(fine, "hr", coarse)["lr"]
-    np.testing.assert_allclose(entry["deviation_coarse_percent"], 20.0)
+    np.testing.assert_allclose(entry["coarser"][0]["deviation_percent"], 20.0)
     np.testing.assert_allclose(entry["deviation_error_percent"], 0.0, atol=1e-9)
     assert entry["discretisation_percent"] > 20
 

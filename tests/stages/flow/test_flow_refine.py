@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from flow_meshes import circle, rotation, tube, write_folder
 
+from pipeline.core.artefacts import digest
 from pipeline.core.errors import InputError, UsageError
+from pipeline.core.grid_convergence import lattice_error
 from stages.flow.cli import parse_numbers
 from stages.flow.convergence import History, Sample
 from stages.flow.field_file import image_data, read_image_data
 from stages.flow.mesh import assemble
 from stages.flow.openings import make_openings
 from stages.flow.readings import make_gauge
-from stages.flow.refinement.ladder import checked_spacings, discretisation, ladder_record
+from stages.flow.refinement.ladder import (
+    carries_flow,
+    checked_spacings,
+    discretisation,
+    ladder_record,
+)
 from stages.flow.refinement.stage import refine
 from stages.flow.sampling import NodeTable
 from stages.flow.settings import FlowSettings
@@ -308,3 +317,66 @@ def test_a_run_takes_the_folder_of_another_flow_as_its_start(ladder):
     assert record["convergence"]["reached"]
     inputs = json.loads((ladder / "warm" / "artefact.json").read_text())["inputs"]
     assert set(inputs) == {"surface", "field.vti"}
+
+
+def test_coarser_flows_give_a_run_its_start_and_its_error(ladder, tmp_path):
+    settings = SETTINGS.model_copy(update={"spacing_mm": 0.5})
+    rough = [ladder / "out" / f"{h:g}mm" for h in SPACINGS]
+    run(ladder / "surface", tmp_path / "fine", settings, coarser=rough)
+    record = json.loads((tmp_path / "fine" / "flow.json").read_text())
+    assert record["discretisation"]["spacings_mm"] == [0.5, 0.65, 0.9]
+    losses = [json.loads((f / "flow.json").read_text())["pressure_loss"] for f in rough]
+    values = [record["pressure_loss"]["total_pa"], *(x["total_pa"] for x in reversed(losses))]
+    error = lattice_error([0.5, 0.65, 0.9], values)
+    assert record["discretisation"]["total_percent"] == pytest.approx(
+        100 * error.error / values[0]
+    )
+    inputs = json.loads((tmp_path / "fine" / "artefact.json").read_text())["inputs"]
+    assert set(inputs) == {"surface", "field.vti", "coarser-1/0.9mm", "coarser-2/0.65mm"}
+    assert inputs["field.vti"] == digest(rough[1] / "field.vti")
+
+
+def test_a_coarser_flow_with_the_surface_s_name_is_told_from_it(ladder, tmp_path):
+    """In a workflow surfaces and flows are named by their resolution."""
+    surface = tmp_path / "surface" / "hr"
+    shutil.copytree(ladder / "surface", surface)
+    done: list[Path] = []
+    for spacing_mm in (1.2, 0.9, 0.65):
+        output = tmp_path / f"{spacing_mm}" / "hr"
+        chosen = SETTINGS.model_copy(update={"spacing_mm": spacing_mm, "max_steps": 400})
+        run(surface, output, chosen, coarser=done)
+        done.append(output)
+    record = json.loads((done[-1] / "flow.json").read_text())
+    assert record["discretisation"]["spacings_mm"] == [0.65, 0.9, 1.2]
+
+
+def test_a_coarser_flow_that_hardly_flows_is_no_start(ladder, tmp_path):
+    barely = SETTINGS.model_copy(update={"spacing_mm": 1.0, "max_steps": 40})
+    run(ladder / "surface", tmp_path / "barely", barely)
+    assert not carries_flow(json.loads((tmp_path / "barely" / "flow.json").read_text()), SETTINGS)
+    settings = SETTINGS.model_copy(update={"spacing_mm": 0.8, "max_steps": 60})
+    run(ladder / "surface", tmp_path / "fine", settings, coarser=[tmp_path / "barely"])
+    run(ladder / "surface", tmp_path / "rest", settings)
+    fine, rest = (json.loads((tmp_path / n / "flow.json").read_text()) for n in ("fine", "rest"))
+    assert fine["pressure_loss"] == rest["pressure_loss"]
+
+
+def test_flows_that_are_no_coarser_ones_of_this_surface_are_refused(ladder, tmp_path):
+    rough = ladder / "out" / "0.9mm"
+    for spacing_mm in (0.9, 1.0):
+        settings = SETTINGS.model_copy(update={"spacing_mm": spacing_mm})
+        with pytest.raises(InputError, match="do not become coarser"):
+            run(ladder / "surface", tmp_path / "o", settings, coarser=[rough])
+    settings = SETTINGS.model_copy(update={"spacing_mm": 0.7})
+    with pytest.raises(InputError, match="do not become coarser"):
+        run(ladder / "surface", tmp_path / "o", settings, coarser=[rough, rough])
+    write_folder(tmp_path / "other", tube(circle(6.0), 20.0, turn=TURN))
+    with pytest.raises(InputError, match="another surface"):
+        run(tmp_path / "other", tmp_path / "o", settings, coarser=[rough])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        run(ladder / "surface", tmp_path / "o", settings, coarser=[tmp_path / "empty"])
+    (tmp_path / "empty" / "flow.json").write_text("{}")
+    with pytest.raises(InputError, match="tells no lattice"):
+        run(ladder / "surface", tmp_path / "o", settings, coarser=[tmp_path / "empty"])
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,236 @@
+"""Does a restoration bring the pressure loss nearer to that of the thin slices? Phantoms judge.
+
+    python benchmarks/pressure_of_restorations.py --seeds 401 402 403 --methods spline histospline \
+        shipped shipped@-370 MODEL_DIR --output out/pressure
+
+Patients with swollen mucosa, since restorations differ in gaps of a millimetre or two; thin slices
+of 1.25 mm are averaged by threes and restored. Every volume is cut at the planes of the thin slices
+and its flow is computed on one lattice, so that the lattice's error is common. METHOD@LEVEL draws
+the wall at another level, HU. What is already in the output folder is not computed again: methods
+can be added to a run. About a minute a method and patient on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core.volume import Volume, write_volume
+from stages.phantom.anatomy import draw_anatomy
+from stages.phantom.scanner import Optics, scan
+from stages.phantom.settings import ScanSettings
+from stages.phantom.shapes import Numbers, smooth_step
+from stages.phantom.stage import scan_grid
+from stages.phantom.tissues import MUCOSA, Patient, build_patient
+
+Figures = dict[str, float]
+COLUMNS: Mapping[str, str] = {
+    "loss_pa": "loss, Pa",
+    "loss": "loss, % off",
+    "left": "left resistance, % off",
+    "right": "right resistance, % off",
+    "volume": "airway volume, % off",
+    "distance_mm": "surface distance, mm",
+    "area": "minimal areas, % off",
+}
+WALL_HU = -400.0
+SCANNER = {
+    "matrix": 288,
+    "slice_spacing_mm": 1.25,
+    "noise_hu": 16.0,
+    "centre_y_mm": -30.0,
+    "below_mm": 45.0,
+    "above_mm": 58.0,
+}
+
+
+def swollen(patient: Patient, seed: int, swelling_mm: float) -> Patient:
+    """Return the patient with swollen mucosa: all walls between valve and choana come nearer.
+
+    The thickness varies over about a centimetre, so that gaps are narrow in places and in all
+    directions.
+    """
+    airway, frame = patient.tissues[-1], patient.frame
+    rng = np.random.default_rng([seed, 5])
+    waves = rng.normal(size=(12, 3))
+    waves *= (2 * np.pi / rng.uniform(7, 14, 12) / np.linalg.norm(waves, axis=1))[:, None]
+    phases = rng.uniform(0, 2 * np.pi, 12)
+
+    def distance(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
+        place = frame.to_anatomy(x, y, z)
+        bumps: Numbers = sum(
+            np.cos(sum(np.float32(k) * v for k, v in zip(wave, place, strict=True)) + phase)
+            for wave, phase in zip(waves.astype(np.float32), phases.astype(np.float32), strict=True)
+        )
+        inside = smooth_step(place[1], -64.0, -54.0) * (1 - smooth_step(place[1], -12.0, 2.0))
+        thickness = np.clip(1 + np.float32(0.2) * bumps, 0, 2)  # RMS half the mean
+        return airway.distance(x, y, z) + np.float32(swelling_mm) * inside * thickness
+
+    mucosa = replace(airway, name="swelling", material=MUCOSA)
+    lumen = replace(airway, distance=distance)
+    return replace(patient, tissues=(*patient.tissues[:-1], mucosa, lumen))
+
+
+def write_patient(path: Path, seed: int, swelling_mm: float) -> None:
+    anatomy = draw_anatomy(np.random.default_rng(seed))
+    patient = swollen(build_patient(anatomy), seed, swelling_mm)
+    settings = ScanSettings(seed=seed, **SCANNER)  # type: ignore[arg-type]
+    spacing, blur = settings.slice_spacing_mm, settings.blur_mm
+    optics = Optics(spacing, blur, settings.noise_hu, seed, "box", settings.sharpness)
+    grid = scan_grid(settings, patient)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(path, Volume(np.concatenate(list(scan(patient, grid, optics))), grid))
+
+
+def ct2flow(output: Path, *words: object) -> None:
+    """Run a command unless what it makes is already there."""
+    if not output.exists():
+        program = str(Path(sys.executable).parent / "ct2flow")
+        command = [program, *map(str, words), "--output", str(output)]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def simulated(folder: Path, volume: Path, level_hu: float, options: argparse.Namespace) -> Path:
+    """Make airway, surface and flow of a volume, with the planes of the thin slices."""
+    thin = folder.parent / "hr" / "airway"
+    reference = () if folder.name == "hr" else ("--reference", thin)
+    level = ("--isolevel-hu", level_hu)
+    ct2flow(folder / "airway", "airway", volume, *reference, *level)
+    ct2flow(folder / "surface", "surface", volume, "--airway", folder / "airway", *level)
+    ct2flow(
+        folder / "flow",
+        *("simulate", folder / "surface", "--flow-rate-ml-s", options.flow_rate_ml_s),
+        *("--spacing-mm", options.spacing_mm, "--flow-throughs", 0.05),
+        *("--threads", 1, "--no-temperature", "--streamlines", 0),
+    )
+    return folder
+
+
+def patient_folders(seed: int, options: argparse.Namespace) -> dict[str, Path]:
+    """Make all that one patient needs and return the folders by method; HR first."""
+    root = options.output / f"{seed}"
+    if not (root / "scan.nii.gz").exists():
+        write_patient(root / "scan.nii.gz", seed, options.swelling_mm)
+    slices = root / "triplets"
+    ct2flow(slices, "triplets", root / "scan.nii.gz", "--factor", 3)
+    folders = {}
+    for method in ["hr", "lr", *options.methods]:
+        model, _, level = method.partition("@")
+        volume = slices / f"{model}.nii.gz"
+        if model not in ("hr", "lr"):
+            volume = root / f"{Path(model).name}.nii.gz"
+            restore = ("restore", slices / "lr.nii.gz", "--model", model, "--threads", 1)
+            ct2flow(volume, *restore)
+        name = Path(method).name
+        folders[name] = simulated(root / name, volume, float(level or WALL_HU), options)
+    return folders
+
+
+def resistances(folder: Path) -> Figures:
+    """Return the resistance of each side, Pa s/ml."""
+    openings = json.loads((folder / "flow" / "flow.json").read_text())["openings"]
+    end = openings["outlet-pharynx"]["total_pressure_pa"]
+    return {
+        side: (openings[f"inlet-{side}"]["total_pressure_pa"] - end)
+        / openings[f"inlet-{side}"]["flow_rate_ml_s"]
+        for side in ("left", "right")
+    }
+
+
+def off(found: float, true: float) -> float:
+    return 100 * (found / true - 1)
+
+
+def judged(folders: Mapping[str, Path]) -> dict[str, Figures]:
+    """Return the figures of each method, deviations from the thin slices in percent."""
+    surfaces = [folder / "surface" for folder in folders.values()]
+    report = next(iter(folders.values())).parent / f"surfaces-{len(surfaces)}.json"
+    report.unlink(missing_ok=True)
+    names = [word for name in folders for word in ("--names", name)]
+    ct2flow(report, "compare", "surfaces", *surfaces, "--reference", surfaces[0], *names)
+    compared = json.loads(report.read_text())["surfaces"]
+    true_sides = resistances(folders["hr"])
+    found = {}
+    for name, folder in folders.items():
+        loss_pa, true_pa = (_loss_pa(each) for each in (folder, folders["hr"]))
+        sides, areas = resistances(folder), compared[name]["minimal_area_mm2"]
+        true_areas = compared["hr"]["minimal_area_mm2"]
+        found[name] = {
+            "loss_pa": loss_pa,
+            "loss": off(loss_pa, true_pa),
+            **{side: off(sides[side], true) for side, true in true_sides.items()},
+            "volume": compared[name]["volume_deviation_percent"],
+            "distance_mm": compared[name]["mean_distance_mm"],
+            "area": float(np.mean([abs(off(areas[s], true_areas[s])) for s in true_sides])),
+        }
+    return found
+
+
+def _loss_pa(folder: Path) -> float:
+    flow = json.loads((folder / "flow" / "flow.json").read_text())
+    return float(flow["pressure_loss"]["total_pa"])
+
+
+def patient_rows(seed: int, found: Mapping[str, Figures]) -> list[str]:
+    """Return the rows of one patient."""
+    return [
+        f"| {seed} | {name} | "
+        + " | ".join(
+            f"{figures[c]:.3f}" if c == "distance_mm" else f"{figures[c]:+.2f}" for c in COLUMNS
+        )
+        + " |"
+        for name, figures in found.items()
+    ]
+
+
+def mean_rows(cases: Sequence[Mapping[str, Figures]]) -> list[str]:
+    """Return the means over patients of the sizes of deviations, with their standard errors."""
+    rows = []
+    for name in list(cases[0])[1:]:
+        cells = []
+        for values in _sizes(cases, name).values():
+            error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+            cells.append(f"{np.mean(values):.3g} ±{error:.2g}")
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return rows
+
+
+def _sizes(cases: Sequence[Mapping[str, Figures]], name: str) -> dict[str, np.ndarray]:
+    figures = [case[name] for case in cases]
+    sides = np.array([[abs(one["left"]), abs(one["right"])] for one in figures]).mean(1)
+    return {
+        "loss, signed": np.array([one["loss"] for one in figures]),
+        "loss": np.array([abs(one["loss"]) for one in figures]),
+        "sides": sides,
+        **{c: np.abs([one[c] for one in figures]) for c in ("volume", "distance_mm", "area")},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[401, 402, 403])
+    parser.add_argument("--methods", nargs="+", default=["spline", "histospline", "shipped"])
+    parser.add_argument("--swelling-mm", type=float, default=0.9, help="mean, of every wall")
+    parser.add_argument("--spacing-mm", type=float, default=0.6)
+    parser.add_argument("--flow-rate-ml-s", type=float, default=250.0)
+    options = parser.parse_args()
+    print(f"| patient | method | {' | '.join(COLUMNS.values())} |\n|{'---|' * 9}")
+    cases = []
+    for seed in options.seeds:
+        cases.append(judged(patient_folders(seed, options)))
+        print("\n".join(patient_rows(seed, cases[-1])), flush=True)
+    print("\nMean over patients of the sizes, % (distance: mm), with the standard error:\n")
+    print(f"| method | loss, signed | loss | sides | volume | distance | areas |\n|{'---|' * 7}")
+    print("\n".join(mean_rows(cases)))
+
+
+if __name__ == "__main__":
+    main()
