@@ -12,6 +12,8 @@ with rate `omega_third`; at 1 the scheme is the recursive-regularised one [2]_ [
 non-hydrodynamic modes: that is what keeps it stable as the relaxation time approaches 1/2.
 With `recursive` = 0 the third-order terms are left out: the projected-regularised model [4]_.
 
+An extra stress of the equilibrium takes out what the lattice gets wrong: see `convection`.
+
 References
 ----------
 .. [1] He & Luo (1997), J. Stat. Phys. 88, 927, doi:10.1023/B:JOSS.0000015179.12689.e4.
@@ -29,6 +31,8 @@ import numba
 import numpy as np
 from jaxtyping import Float
 
+from stages.flow.convection import convection_weight
+
 
 @dataclass(frozen=True)
 class Collision:
@@ -42,25 +46,31 @@ class Collision:
         Relaxation rate of the third-order central moments; 1 forgets them.
     recursive
         1 keeps the third-order terms of the equilibrium and of the stress, 0 leaves them out.
+    convection
+        Whether the extra stress of `convection` is added.
     """
 
     omega: float
     omega_third: float = 1.0
     recursive: float = 1.0
+    convection: bool = True
 
-    def values(self, precision: type[np.floating]) -> Float[np.ndarray, "3"]:
-        """Return the rates as the kernels take them."""
-        return np.array([self.omega, self.omega_third, self.recursive], dtype=precision)
+    def values(self, precision: type[np.floating]) -> Float[np.ndarray, "4"]:
+        """Return the rates and the weight of the extra stress as the kernels take them."""
+        weight = self.convection * convection_weight(self.omega, self.omega_third)
+        return np.array([self.omega, self.omega_third, self.recursive, weight], dtype=precision)
 
 
 @numba.njit(fastmath={"contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]
-def collide(f, omega, omega_third, recursive):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, PLR0915
+def collide(f, extra, omega, omega_third, recursive):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, PLR0915
     """Return density deviation, velocity and the 19 populations after collision.
 
     Parameters
     ----------
     f
         The 19 arriving populations, in the order of `lattice.VELOCITIES`.
+    extra
+        Stress that the equilibrium has beside its own: xx, yy, zz, xy, xz, yz.
     omega, omega_third, recursive
         See `Collision`; scalars of the populations' type.
     """
@@ -83,13 +93,18 @@ def collide(f, omega, omega_third, recursive):  # type: ignore[no-untyped-def] #
     ux = f1 - f2 + dpxy + dmxy + dpxz + dmxz
     uy = f3 - f4 + dpxy - dmxy + dpyz + dmyz
     uz = f5 - f6 + dpxz - dmxz + dpyz - dmyz
+    exx, eyy, ezz, exy, exz, eyz = extra
     # stress deviator before and after relaxation
-    nxx = sx + xy + xz - third * rho - ux * ux
-    nyy = sy + xy + yz - third * rho - uy * uy
-    nzz = sz + xz + yz - third * rho - uz * uz
+    nxx = sx + xy + xz - third * rho - ux * ux - exx
+    nyy = sy + xy + yz - third * rho - uy * uy - eyy
+    nzz = sz + xz + yz - third * rho - uz * uz - ezz
     trace = third * (nxx + nyy + nzz)
     nxx, nyy, nzz = nxx - trace, nyy - trace, nzz - trace
-    nxy, nxz, nyz = pxy - mxy - ux * uy, pxz - mxz - ux * uz, pyz - myz - uy * uz
+    nxy, nxz, nyz = (
+        pxy - mxy - ux * uy - exy,
+        pxz - mxz - ux * uz - exz,
+        pyz - myz - uy * uz - eyz,
+    )
     keep = one - omega
     # Third-order Hermite coefficients a_xyy = u_x u_y^2 + 2 u_y n_xy + u_x n_yy after relaxation, plus
     # what is kept of the arriving central moment.
@@ -97,8 +112,12 @@ def collide(f, omega, omega_third, recursive):  # type: ignore[no-untyped-def] #
     blend_n = keep - kept
     eq = one - kept
     mx, my, mz = keep * nxx, keep * nyy, keep * nzz
-    axx, ayy, azz = ux * ux + mx, uy * uy + my, uz * uz + mz
-    axy, axz, ayz = ux * uy + keep * nxy, ux * uz + keep * nxz, uy * uz + keep * nyz
+    axx, ayy, azz = ux * ux + exx + mx, uy * uy + eyy + my, uz * uz + ezz + mz
+    axy, axz, ayz = (
+        ux * uy + exy + keep * nxy,
+        ux * uz + exz + keep * nxz,
+        uy * uz + eyz + keep * nyz,
+    )
     axyy = recursive * (eq * ux * uy * uy + blend_n * (two * uy * nxy + ux * nyy)) + kept * (
         dpxy + dmxy - third * ux
     )

@@ -19,6 +19,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from stages.flow.collision import Collision, collide
+from stages.flow.convection import correct_stress
+from stages.flow.gathering import source_table
 from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS, Q
 from stages.flow.openings import OpeningLinks, OpeningState
 from stages.flow.walls import CORRECTION_RATE, CORRECTION_STEPS, WallLinks
@@ -69,7 +71,9 @@ class NumbaEngine:
         self._old = np.zeros(size, dtype=precision)
         self._new = np.zeros(size, dtype=precision)
         self._macroscopic = np.zeros((4, self._cells), dtype=precision)
-        self._walls = walls.as_type(precision)
+        self._links = len(link_cell)
+        self._stress = np.zeros((6, self._cells), dtype=precision)
+        self._set_walls(walls)
         self._rates = collision.values(precision)
         self._deferred = np.zeros(len(walls.link), dtype=precision)
         self._steps = 0
@@ -81,7 +85,9 @@ class NumbaEngine:
         assert surface is not None
         for _ in range(steps):
             old, new = self._old, self._new
-            stream_and_collide(old, new, self._source, self._rates, self._macroscopic)
+            stream_and_collide(
+                *(old, new, self._source, self._rates, self._stress, self._macroscopic)
+            )
             return_from_walls(
                 *(old, new, self._source, walls.first, walls.link, walls.cell),
                 *(walls.direction, walls.near, walls.share, self._deferred),
@@ -97,13 +103,25 @@ class NumbaEngine:
             self._old, self._new = new, old
             self._steps += 1
             if self._steps % CORRECTION_STEPS == 0:
-                self._correct_walls(CORRECTION_RATE)
+                self._correct(CORRECTION_RATE)
 
-    def _correct_walls(self, rate: float) -> None:
+    def _set_walls(self, walls: WallLinks) -> None:
+        self._walls = walls.as_type(self._precision)
+        self._inverse = np.zeros(self._links, dtype=self._precision)
+        self._inverse[walls.link] = self._walls.inverse
+
+    def _correct(self, rate: float) -> None:
+        """Correct what is deferred: the walls' terms and the extra stress."""
         walls = self._walls
+        if not walls.is_curved:
+            return
+        correct_stress(
+            *(self._macroscopic, self._source, self._inverse, self._stress),
+            *(self._rates[3], self._precision(rate)),
+        )
         correct_walls(
             *(self._macroscopic, walls.cell, walls.direction, walls.behind),
-            *(walls.here, walls.back, self._deferred, self._precision(rate)),
+            *(walls.here, walls.back, walls.press, self._deferred, self._precision(rate)),
         )
 
     def macroscopic(self) -> Float[np.ndarray, "4 cell"]:
@@ -118,12 +136,13 @@ class NumbaEngine:
         collision: Collision,
     ) -> None:
         """Set every cell to the equilibrium of a state and continue with other rates."""
-        self._walls = walls.as_type(self._precision)
+        self._set_walls(walls)
         self._openings = openings.as_type(self._precision)
         self._rates = collision.values(self._precision)
         self._macroscopic = macroscopic.astype(self._precision)
         self._deferred[:] = 0.0
-        self._correct_walls(1.0)
+        self._stress[:] = 0.0
+        self._correct(1.0)
         set_equilibrium(self._old, self._macroscopic)
         tail = self._old[Q * self._cells :]
         links = np.flatnonzero(self._source.ravel() >= Q * self._cells)
@@ -136,12 +155,14 @@ class NumbaEngine:
         Returns
         -------
         ``populations`` after the last step with what surfaces return, ``macroscopic`` (4, cell) as the
-        openings read it last, ``deferred`` (link) terms of the walls and the number of ``steps``.
+        openings read it last, ``deferred`` (link) terms of the walls, the extra ``stress`` (6, cell) and the
+        number of ``steps``.
         """
         return {
             "populations": self._old.copy(),
             "macroscopic": self._macroscopic.copy(),
             "deferred": self._deferred.copy(),
+            "stress": self._stress.copy(),
             "steps": np.array(self._steps),
         }
 
@@ -150,6 +171,7 @@ class NumbaEngine:
         self._old[:] = state["populations"]
         self._macroscopic = state["macroscopic"].astype(self._precision)
         self._deferred[:] = state["deferred"]
+        self._stress[:] = state["stress"]
         self._steps = int(state["steps"])
 
     @property
@@ -159,29 +181,8 @@ class NumbaEngine:
         return Q * (2 * size + 4) + 4 * size
 
 
-def source_table(
-    neighbour: Int[np.ndarray, "q cell"],
-    link_cell: Int[np.ndarray, "link"],
-    link_direction: Int[np.ndarray, "link"],
-) -> Int[np.ndarray, "q cell"]:
-    """Return where each cell finds the population of each direction after streaming.
-
-    Values below 19 n point into the populations (q, cell) of the last step, others to the link
-    whose surface returns the population.
-    """
-    number = neighbour.shape[1]
-    source = np.empty((Q, number), dtype=np.int32)
-    for q in range(Q):
-        behind = neighbour[OPPOSITE[q]].astype(np.int64)
-        source[q] = np.where(behind >= 0, q * number + behind, -1)
-    link = np.arange(len(link_cell))
-    source[OPPOSITE[link_direction], link_cell] = Q * number + link
-    assert source.min() >= 0
-    return source
-
-
 @numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]
-def stream_and_collide(old, new, source, rates, macroscopic):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+def stream_and_collide(old, new, source, rates, stress, macroscopic):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
     """Gather, collide and store one step of all cells.
 
     Parameters
@@ -192,6 +193,8 @@ def stream_and_collide(old, new, source, rates, macroscopic):  # type: ignore[no
         Where to gather from, (q, cell).
     rates
         omega, omega_third and recursive of `Collision`.
+    stress
+        Extra stress of the equilibrium, (6, cell).
     macroscopic
         Receives density deviation and velocity, (4, cell).
     """
@@ -219,7 +222,11 @@ def stream_and_collide(old, new, source, rates, macroscopic):  # type: ignore[no
             old[source[17, i]],
             old[source[18, i]],
         )
-        state, leaving = collide(arriving, omega, omega_third, recursive)
+        extra = (
+            *(stress[0, i], stress[1, i], stress[2, i]),
+            *(stress[3, i], stress[4, i], stress[5, i]),
+        )
+        state, leaving = collide(arriving, extra, omega, omega_third, recursive)
         macroscopic[0, i], macroscopic[1, i] = state[0], state[1]
         macroscopic[2, i], macroscopic[3, i] = state[2], state[3]
         for q in range(19):
@@ -276,15 +283,18 @@ def correct_walls(  # type: ignore[no-untyped-def] # noqa: ANN201
     behind,  # noqa: ANN001
     here,  # noqa: ANN001
     back,  # noqa: ANN001
+    press,  # noqa: ANN001
     deferred,  # noqa: ANN001
     rate,  # noqa: ANN001
 ):
-    """Move the deferred terms of the wall links towards what the velocities ask for."""
+    """Move the deferred terms of the wall links towards what velocities and densities ask for."""
     for k in numba.prange(len(cell)):
         c, b, q = cell[k], behind[k], direction[k]
         along = _along(q, macroscopic[1, c], macroscopic[2, c], macroscopic[3, c])
         before = _along(q, macroscopic[1, b], macroscopic[2, b], macroscopic[3, b])
-        deferred[k] += rate * (here[k] * along + back[k] * before - deferred[k])
+        difference = macroscopic[0, c] - macroscopic[0, b]
+        asked = here[k] * along + back[k] * before + press[k] * difference
+        deferred[k] += rate * (asked - deferred[k])
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

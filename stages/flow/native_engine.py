@@ -119,8 +119,8 @@ class NativeEngine:
         for q in range(Q):
             cu = VELOCITIES[q].astype(self._precision) @ u
             populations[self._tiling.direction[q]] = WEIGHTS[q] * (even + 3.0 * cu + 4.5 * cu * cu)
-        velocity = np.ascontiguousarray(u[list(self._tiling.axes)], dtype=self._precision)
-        self._core.set_leaving(populations, velocity)
+        kept = np.concatenate([u[list(self._tiling.axes)], rho[None]]).astype(self._precision)
+        self._core.set_leaving(populations, kept)
 
     def populations(self) -> Float[np.ndarray, "q cell"]:
         """Return the populations that arrive at every cell before the next collision."""
@@ -131,18 +131,22 @@ class NativeEngine:
 
         Returns
         -------
-        ``populations`` (19, cell) before the next collision, ``velocity`` (3, cell) as the walls read it
-        last, ``deferred`` (link) terms of the walls and the number of ``steps``.
+        ``populations`` (19, cell) before the next collision, ``kept`` (4, cell) velocity in the kernel's
+        axes and density as corrections read them last, ``deferred`` (link) terms of the walls, the extra
+        ``stress`` (6, cell) in the kernel's axes, and the number of ``steps``.
         """
         populations = np.zeros((Q, self._cells), dtype=self._precision)
-        velocity = np.zeros((3, self._cells), dtype=self._precision)
+        kept = np.zeros((4, self._cells), dtype=self._precision)
         deferred = np.zeros(self._core.curves, dtype=self._precision)
-        self._core.arriving(populations, velocity)
+        stress = np.zeros((6, self._cells), dtype=self._precision)
+        self._core.arriving(populations, kept)
         self._core.deferred(deferred)
+        self._core.stress(stress)
         return {
             "populations": populations[self._tiling.direction],
-            "velocity": velocity[[self._tiling.axes.index(d) for d in range(3)]],
+            "kept": kept,
             "deferred": deferred,
+            "stress": stress,
             "steps": np.array(self._core.steps),
         }
 
@@ -150,10 +154,10 @@ class NativeEngine:
         """Continue from what `state` returned."""
         populations = np.empty_like(state["populations"], dtype=self._precision)
         populations[self._tiling.direction] = state["populations"]
-        velocity = np.ascontiguousarray(state["velocity"][list(self._tiling.axes)])
-        velocity = velocity.astype(self._precision)
+        kept = np.ascontiguousarray(state["kept"].astype(self._precision))
         self._core.set_deferred(state["deferred"].astype(self._precision), int(state["steps"]))
-        self._core.set_arriving(populations, velocity)
+        self._core.set_arriving(populations, kept)
+        self._core.set_stress(np.ascontiguousarray(state["stress"].astype(self._precision)))
 
     @property
     def bytes_per_cell(self) -> int:
@@ -173,14 +177,15 @@ class NativeEngine:
         recorded = openings.cell
         if openings.surface is not None:
             recorded = np.concatenate([openings.cell, openings.surface.behind])
-        borders = border_tables(self._tiling, *self._links, kept=behind, recorded=recorded)
+        borders = border_tables(self._tiling, *self._links, recorded=recorded)
         tables = wall_tables(self._tiling, borders, walls)
         self._core.set_geometry(
             *(self._tiling.ahead, borders.border, borders.fluid, borders.link, tables.near),
-            *(borders.kept, borders.record, tables.first_group),
+            *(borders.record, tables.first_group),
         )
         self._core.set_walls(
-            *(tables.block, tables.lanes, tables.rest, tables.here, tables.ratio, tables.blocks)
+            *(tables.block, tables.lanes, tables.rest, tables.here, tables.ratio),
+            *(tables.press, tables.inverse, tables.blocks),
         )
         self._core.set_correction(CORRECTION_STEPS, CORRECTION_RATE)
         self._set_openings(borders, openings)
@@ -204,8 +209,9 @@ class NativeEngine:
         )
 
     def _bytes_of(self, borders: BorderTables, tables: WallTables) -> int:
-        size = np.dtype(self._precision).itemsize
-        tile = 2 * Q * LANES * size + self._tiling.ahead.shape[1] * 4 + 4
-        link = 3 * size + (size if len(tables.ratio) else 0)
-        border = 92 * len(borders.tile) + 16 * len(tables.block) + link * borders.links
+        size, curved = np.dtype(self._precision).itemsize, len(tables.ratio) > 0
+        values = 2 * Q + (6 if curved else 0)
+        tile = values * LANES * size + self._tiling.ahead.shape[1] * 4 + 4
+        link = 3 * size + (size if curved else 0)
+        border = 90 * len(borders.tile) + 16 * len(tables.block) + link * borders.links
         return int(tile * self._tiling.tiles + border)

@@ -57,6 +57,7 @@ def flow_record(
             "seconds": round(seconds, 3),
             "mlups": round(cells * result.steps / max(seconds, 1e-9) / 1e6, 3),
             "walls": result.walls,
+            "convection": result.convection,
             "linear_wall_cells": _linear_wall_cells(lattice, result),
             "rescues": result.rescues,
             "engine": result.engine,
@@ -197,6 +198,10 @@ def _rescue_caveats(
         found.append(
             f"walls are linear instead of quadratic in {cells} cells where the flow diverged, such as near "
             f"({place[0]:.1f}, {place[1]:.1f}, {place[2]:.1f}) mm: narrow passages are too tight there."
+        )
+    if settings.corrects_convection and result.convection == "plain":
+        found.append(
+            "the flow diverged with corrected convection; it was computed with plain convection."
         )
     if result.lattice_velocity < settings.lattice_velocity:
         found.append(

@@ -24,12 +24,12 @@ from stages.flow.voxels import SparseLattice
 
 MAX_LATTICE_VELOCITY = 0.4
 """Beyond Mach 0.7 the collision's expansion in the Mach number has no meaning."""
-MOST_RESCUES = 24
+MOST_RESCUES = 64
 """Times that a run goes back before its time step is made shorter."""
 SMALLEST_SHARE = 0.25
 """Share of the lattice velocity asked for below which a run is given up."""
-_USUAL_RATIO = 2.0
-"""Peak velocity over the one aimed at beyond which a developed flow is not whole."""
+_USUAL_RATIO = 3.0
+"""Peak velocity over the one aimed at beyond which a few cells of a developed flow are not whole."""
 _FEW_CELLS, _FEW_SHARE = 32, 0.001
 """What diverges in so many cells or in this share of all has been seen where it began."""
 _TAIL, _DENSITY_MARGIN = 0.001, 0.1
@@ -114,8 +114,8 @@ def wild_cells(
 ) -> Bool[np.ndarray, "cell"]:
     """Return the cells that no whole flow has: too fast, or far from the pressures of all others.
 
-    While a flow develops its time step follows the peak. Later a few cells of twice the peak aimed at are
-    not the flow's: they grow beside a wall. Many are the flow's.
+    While a flow develops its time step follows the peak. Later a few cells of three times the peak aimed
+    at are not the flow's: they grow beside a wall. Many are the flow's.
 
     Parameters
     ----------

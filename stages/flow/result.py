@@ -47,6 +47,8 @@ class FlowResult:
         Peak velocity that the time step aimed at in the end, lattice units.
     rescues
         Times that the run diverged and went back to its last whole state.
+    convection
+        ``corrected`` or ``plain``.
     engine
         Name of the engine that computed.
     """
@@ -67,4 +69,5 @@ class FlowResult:
     calm: Bool[np.ndarray, "cell"]
     lattice_velocity: float
     rescues: int
+    convection: str
     engine: str

@@ -64,6 +64,8 @@ class RunState:
         Times that it went back, altogether and since the time step was set so.
     watch
         Steps for which it is watched.
+    corrected
+        Whether convection is corrected.
     """
 
     step: int
@@ -86,6 +88,7 @@ class RunState:
     rescues: int = 0
     tries: int = 0
     watch: int = 0
+    corrected: bool = False
 
     @classmethod
     def begin(
@@ -99,6 +102,7 @@ class RunState:
         ramp_s: float,
         peak_ratio: float,
         lattice_velocity: float,
+        corrected: bool = False,
     ) -> RunState:
         """Return the state of a run that has not begun, at rest."""
         return cls(
@@ -107,13 +111,14 @@ class RunState:
             lattice_velocity,
             np.zeros(cells, dtype=bool),
             Refuge.of(0.0, np.zeros((4, cells)), control),
+            corrected=corrected,
         )
 
     def go_back(self, divergence: Divergence) -> float:
         """Return to the refuge; make walls linear where the flow was seen to diverge.
 
-        What was seen too late is watched first. Where there is no wall to calm, the time step becomes half
-        as long.
+        What was seen too late is watched first. Where there is no wall to calm, convection is not corrected
+        any more; after that the time step becomes half as long.
 
         Returns
         -------
@@ -123,7 +128,7 @@ class RunState:
         self.rescues += 1
         self.tries += 1
         if not divergence.can_calm or self.tries > MOST_RESCUES:
-            factor, self.tries = 0.5, 0
+            factor, self.tries, self.corrected = (1.0 if self.corrected else 0.5), 0, False
             self.lattice_velocity *= factor
             self.refuge = self.refuge.in_step(factor)
         elif divergence.local or self.watch > 0:
@@ -156,7 +161,7 @@ class RunState:
         return np.asarray((self.sums[0] + self.sums[1]) / max(int(self.counts.sum()), 1))
 
 
-_COUNTS = ("step", "steps_to_sample", "rescues", "tries", "watch")
+_COUNTS = ("step", "steps_to_sample", "rescues", "tries", "watch", "corrected")
 _NUMBERS = (
     *("time_s", "time_step_s", "window_s", "ramp_s"),
     *("peak_ratio", "peak_lu", "block_start_s", "lattice_velocity", "whole_since_s"),
@@ -198,6 +203,7 @@ def read_run(
         float(arrays["refuge.time_s"]), arrays["refuge.fields"], _read_control("refuge", arrays)
     )
     values: dict[str, Any] = {name: int(arrays[name]) for name in _COUNTS}
+    values["corrected"] = bool(values["corrected"])
     values |= {name: float(arrays[name]) for name in _NUMBERS}
     values |= {name: arrays[name].copy() for name in _ARRAYS}
     state = RunState(**values, control=_read_control("control", arrays), refuge=refuge)

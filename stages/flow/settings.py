@@ -49,6 +49,11 @@ class FlowSettings(BaseModel):
         description="Order of the interpolated walls: in pipes of 8 and 12 cells quadratic was within 3 and "
         "1 % of Poiseuille's gradient, linear 10 and 3 %; in an oblique gap of 4 cells 9 and 47 %.",
     )
+    convection: Literal["corrected", "plain"] = Field(
+        "corrected",
+        description="Whether a stress takes out what the lattice gets wrong oblique to its axes at high "
+        "Reynolds numbers of a cell: see docs/flow_validation.md; quadratic walls only.",
+    )
     engine: Literal["auto", "native", "numba"] = Field(
         "auto",
         description="What computes the lattice update: native (compiled C++), numba (several times "
@@ -115,3 +120,8 @@ class FlowSettings(BaseModel):
         description="Lines along the mean flow, shared by the inlets in proportion to what they carry; 0 for "
         "none.",
     )
+
+    @property
+    def corrects_convection(self) -> bool:
+        """Whether convection is corrected: linear walls keep no velocities to do it with."""
+        return self.convection == "corrected" and self.walls == "quadratic"

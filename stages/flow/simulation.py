@@ -125,11 +125,11 @@ class Simulation:
             openings, lattice, developed=settings.inlet == "developed"
         )
         self._engine_name = engine_name(settings.engine)
+        self._precision = np.dtype(settings.precision).type
         if resume is not None:
             self._go_on(resume)
             return
-        start = None if initial is None else self._fitted(initial)
-        ratio = usual_ratio(peak_ratio)
+        start, ratio = None if initial is None else self._fitted(initial), usual_ratio(peak_ratio)
         guess_m_s = guessed_peak_m_s(openings, settings)
         self._scales = first_scales(
             settings, guess_m_s if start is None else start.peak_m_s / ratio
@@ -198,6 +198,7 @@ class Simulation:
             ramp_s=window_s if ramp else 0.0,
             peak_ratio=ratio,
             lattice_velocity=self._settings.lattice_velocity,
+            corrected=self._settings.corrects_convection,
         )
 
     def _begin_with(self, start: Start) -> None:
@@ -242,13 +243,13 @@ class Simulation:
         return make_engine(
             *(self._engine_name, self._lattice, self._walls(), self._opening_links()),
             collision=self._collision(),
-            precision=np.dtype(self._settings.precision).type,
+            precision=self._precision,
             threads=self._settings.threads,
         )
 
     def _collision(self) -> Collision:
         recursive = 1.0 if self._settings.collision == "recursive-regularised" else 0.0
-        return Collision(1.0 / self._scales.relaxation_time, 1.0, recursive)
+        return Collision(1.0 / self._scales.relaxation_time, 1.0, recursive, self._state.corrected)
 
     def _surface(self, link: Int[np.ndarray, "link"], curvature: float) -> WallLinks:
         curved = np.where(self._state.calm, 0.0, curvature)
@@ -271,10 +272,9 @@ class Simulation:
         return self._state.time_s / longest_s
 
     def _ended(self) -> bool:
-        if self._share_done() >= 1.0:
-            return True
         state = self._history.state(self._flow_m3_s)
-        return state.reached(self._settings.tolerance) or state.stationary
+        steady = state.reached(self._settings.tolerance) or state.stationary
+        return steady or self._share_done() >= 1.0
 
     def _advance(self) -> None:
         """Advance some steps at one target of the flow rate; take a sample where one is due."""
@@ -371,7 +371,7 @@ class Simulation:
         return fields
 
     def _restart_engine(self, fields: Float[np.ndarray, "4 cell"]) -> None:
-        fields = fields.astype(np.dtype(self._settings.precision).type)
+        fields = fields.astype(self._precision)
         self._engine.restart(fields, self._walls(), self._opening_links(), self._collision())
 
     def _result(self) -> FlowResult:
@@ -395,5 +395,6 @@ class Simulation:
             calm=self._state.calm,
             lattice_velocity=self._state.lattice_velocity,
             rescues=self._state.rescues,
+            convection="corrected" if self._state.corrected else "plain",
             engine=self._engine_name,
         )

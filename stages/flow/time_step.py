@@ -18,7 +18,7 @@ _USUAL_RATIO = 0.95
 _SETTLED_MARGIN = 0.1
 """A run that began with another flow comes this close to the ratio that is asked of it, once it has settled:
 lattices that are to be compared shall have nearly one Mach number."""
-_LARGEST_RATIO = 2.0
+_LARGEST_RATIO = 3.0
 """A peak beyond this share of the target is never let stand."""
 _GUESSED_PEAK = 3.0
 """First guess of the peak velocity over the mean velocity in the smaller side's openings."""

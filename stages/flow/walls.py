@@ -9,16 +9,18 @@ collision, the linear part is one-node Bouzidi [1]_ [2]_:
     else:     f_-i(t+1) = f_i / (2 q) + (2 q - 1) / (2 q) f_-i,
 
 where g_i, what arrived along the link, stands for f_i of the cell behind one step earlier, so that
-gaps one cell wide need no fall-back. In a steady flow with phi = c_i . u this imposes, by the
-Chapman-Enskog expansion along a link and with third moments forgotten at each collision,
+gaps one cell wide need no fall-back. A creeping flow with phi = c_i . u, continued beyond the wall as a
+parabola, would send back what leaves the place behind the wall, f_-i of x + c_i. By the Chapman-Enskog
+expansion along the link, with third moments forgotten at each collision, that is more than the linear part by
 
-    phi + q phi' + (2/3) L (q or 1 - q) phi'' = 0,     L = tau - 1/2,
+    w_i (3 q^2 phi'' - 6 (1 - q) L phi'' + 2 (1 - q) rho')   for q < 1/2,
+    w_i ((3/2) q phi'' - 3 L phi'' + rho')                   else,          L = tau - 1/2,
 
-where the wall needs phi + q phi' + (q^2 / 2) phi'' = 0. As tau approaches 1/2, as it does in a nose, the
-missing term moves the wall inwards by up to a quarter of a cell: 13 % of pressure loss in a pipe of
-eight cells, a factor of two in an oblique gap of three. Quadratic walls add the difference to what
-the link returns; phi'' follows from the wall, the cell and the cell behind it,
-phi'' = 2 (q phi_behind / (1 + q) - phi) / q, so that parabolas are exact.
+with rho' and phi'' the derivatives of density and velocity along the link. As tau approaches 1/2, as it does
+in a nose, linear walls lie up to a quarter of a cell too far inwards: 13 % of pressure loss in a pipe of
+eight cells, a factor of two in an oblique gap of three. Quadratic walls add the difference; phi'' follows
+from the wall, the cell and the cell behind it, phi'' = 2 (q phi_behind / (1 + q) - phi) / q, so that
+parabolas are exact, and rho' from the cell and the one behind.
 
 The difference is a deferred correction [3]_: it follows the velocities with a time constant of some 20
 steps, slow against the sound between neighbours and fast against the flow. Added at once, it rang
@@ -51,6 +53,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
+from stages.flow.convection import SMALLEST_DISTANCE
 from stages.flow.lattice import OPPOSITE, WEIGHTS
 
 _SMALLEST_STENCIL = 0.25
@@ -82,6 +85,10 @@ class WallLinks:
         Weight of the outgoing population; the second one has the rest.
     here, back
         Weights of the velocity along the link in the deferred term, in the cell and in the cell behind.
+    press
+        Weight of the density in the cell less that in the cell behind.
+    inverse
+        1 over the distance to the wall, bounded as `convection` wants it.
     """
 
     first: Int[np.ndarray, "wall_cell"]
@@ -93,17 +100,25 @@ class WallLinks:
     share: Float[np.ndarray, "link"]
     here: Float[np.ndarray, "link"]
     back: Float[np.ndarray, "link"]
+    press: Float[np.ndarray, "link"]
+    inverse: Float[np.ndarray, "link"]
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether any link reads velocities."""
+        return bool(np.any(self.here))
 
     def as_type(self, precision: type[np.floating]) -> WallLinks:
         """Return the same links with weights of the populations' type."""
-        names = ("share", "here", "back")
+        names = ("share", "here", "back", "press", "inverse")
         return replace(self, **{name: getattr(self, name).astype(precision) for name in names})
 
     def in_order_of(self, link: Int[np.ndarray, "link"]) -> WallLinks:
         """Return the same links in another order of their numbers, as one block."""
         by_number = np.argsort(self.link)
         at = by_number[np.searchsorted(self.link, link, sorter=by_number)]
-        names = ("link", "cell", "direction", "behind", "near", "share", "here", "back")
+        weights = ("share", "here", "back", "press", "inverse")
+        names = ("link", "cell", "direction", "behind", "near", *weights)
         ordered = {name: getattr(self, name)[at] for name in names}
         return replace(self, first=np.array([0, len(at)]), **ordered)
 
@@ -154,6 +169,8 @@ def interpolated_walls(
         share=np.where(near, 2.0 * q, 0.5 / q)[order],
         here=-np.where(alone, pair, strength)[order],
         back=np.where(alone, 0.0, strength * q / (1.0 + q))[order],
+        press=np.where(alone, 0.0, curvature * _pressed(direction, q))[order],
+        inverse=1.0 / np.maximum(q, SMALLEST_DISTANCE)[order],
     )
 
 
@@ -164,8 +181,18 @@ def _curvature(
     near = q < 0.5
     needed = np.where(near, 2.0 * q, 1.0)
     viscous = (relaxation_time - 0.5) / np.maximum(q, _SMALLEST_STENCIL)
-    excess = np.where(near, (8.0 / 3.0) * (1.0 - q), 4.0 / 3.0) * viscous
+    excess = np.where(near, 4.0 * (1.0 - q), 2.0) * viscous
     weights: Float[np.ndarray, "wall"] = 3.0 * WEIGHTS[direction] * (needed - excess)
+    return weights
+
+
+def _pressed(
+    direction: Int[np.ndarray, "wall"], q: Float[np.ndarray, "wall"]
+) -> Float[np.ndarray, "wall"]:
+    """Return the weight of the density's difference along each link."""
+    weights: Float[np.ndarray, "wall"] = WEIGHTS[direction] * np.where(
+        q < 0.5, 2.0 * (1.0 - q), 1.0
+    )
     return weights
 
 

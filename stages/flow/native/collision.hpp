@@ -14,8 +14,10 @@ struct Rates {
 
 // Collide the populations f in place; state receives density deviation and velocity.
 // Keep: whether third-order central moments outlive the collision (omega_third != 1).
-template <class T, bool Keep>
-CT2FLOW_INLINE void collide(Vector<T>* f, Vector<T>* state, const Rates<T>& rates) {
+// Extra: whether the equilibrium has an extra stress (xx, yy, zz, xy, xz, yz).
+template <class T, bool Keep, bool Extra>
+CT2FLOW_INLINE void collide(Vector<T>* f, Vector<T>* state, const Rates<T>& rates,
+                            const Vector<T>* extra) {
   using V = Vector<T>;
   const V third = splat<T>(T(1) / T(3)), half3 = splat<T>(T(1.5)), three = splat<T>(T(3));
   const V nine = splat<T>(T(9)), w0 = third, w1 = splat<T>(T(1) / T(18)), w2 = splat<T>(T(1) / T(36));
@@ -33,14 +35,16 @@ CT2FLOW_INLINE void collide(Vector<T>* f, Vector<T>* state, const Rates<T>& rate
   const V ux = (f[1] - f[2]) + (xxy + xxz);
   const V uy = (f[3] - f[4]) + (yxy + yyz);
   const V uz = (f[5] - f[6]) + (zxz + zyz);
-  const V uxux = ux * ux, uyuy = uy * uy, uzuz = uz * uz;
+  V uxux = ux * ux, uyuy = uy * uy, uzuz = uz * uz;
+  if (Extra) uxux += extra[0], uyuy += extra[1], uzuz += extra[2];
   V nxx = ((sx + xy) + xz) - uxux, nyy = ((sy + xy) + yz) - uyuy, nzz = ((sz + xz) + yz) - uzuz;
   const V trace = third * ((nxx + nyy) + nzz);
   const V uxuy = ux * uy, uxuz = ux * uz, uyuz = uy * uz;
   const V mx = keep * (nxx - trace), my = keep * (nyy - trace), mz = keep * (nzz - trace);
-  const V nxy = (pxy - mxy) - uxuy, nxz = (pxz - mxz) - uxuz, nyz = (pyz - myz) - uyuz;
+  V nxy = (pxy - mxy) - uxuy, nxz = (pxz - mxz) - uxuz, nyz = (pyz - myz) - uyuz;
+  if (Extra) nxy -= extra[3], nxz -= extra[4], nyz -= extra[5];
   const V axx = uxux + mx, ayy = uyuy + my, azz = uzuz + mz;
-  const V axy = fma(keep, nxy, uxuy), axz = fma(keep, nxz, uxuz), ayz = fma(keep, nyz, uyuz);
+  V axy = fma(keep, nxy, uxuy), axz = fma(keep, nxz, uxuz), ayz = fma(keep, nyz, uyuz);
   V axyy, axxy, axzz, axxz, ayzz, ayyz;
   if (Keep) {
     const V blend = keep - kept, eq = splat<T>(rates.third);
@@ -63,6 +67,7 @@ CT2FLOW_INLINE void collide(Vector<T>* f, Vector<T>* state, const Rates<T>& rate
     ayzz = recursive * fma(uz, syz, uy * mz);
     ayyz = recursive * fma(uy, syz, uz * my);
   }
+  if (Extra) axy += extra[3], axz += extra[4], ayz += extra[5];
   const V dx = half3 * axx, dy = half3 * ayy, dz = half3 * azz;
   const V less = (rho - dx) - (dy + dz);
   f[0] = w0 * less;

@@ -57,14 +57,20 @@ void Engine<T>::set_geometry(std::vector<int32_t> ahead, std::vector<int32_t> bo
 
 template <class T>
 void Engine<T>::set_walls(std::vector<Group> groups, std::vector<T> rest, std::vector<T> here,
-                          std::vector<T> ratio, int32_t blocks) {
+                          std::vector<T> ratio, std::vector<T> press, std::vector<T> inverse,
+                          int32_t blocks) {
   groups_ = std::move(groups);
   rest_ = std::move(rest), here_ = std::move(here), ratio_ = std::move(ratio);
+  press_ = std::move(press), inverse_ = std::move(inverse);
   deferred_.assign(ratio_.size(), T(0));
-  for (std::vector<T>* weights : {&rest_, &here_, &ratio_, &deferred_}) weights->resize(weights->size() + kSlack);
-  if (is_curved() && !velocity_.data()) velocity_ = Memory<T>(size_t(3 * stride_));
-  // Links without a cell behind them read some place all the same, times zero: it must hold a number.
-  if (is_curved()) std::fill_n(velocity_.data(), 3 * stride_, T(0));
+  for (std::vector<T>* weights : {&rest_, &here_, &ratio_, &press_, &inverse_, &deferred_})
+    weights->resize(weights->size() + kSlack);
+  if (is_curved()) {
+    if (!velocity_.data()) velocity_ = Memory<T>(size_t(4 * stride_)), stress_ = Memory<T>(size_t(6 * stride_));
+    // Links without a cell behind them read some place all the same, times zero: it must hold a number.
+    std::fill_n(velocity_.data(), 4 * stride_, T(0));
+    std::fill_n(stress_.data(), 6 * stride_, T(0));
+  }
   const size_t count = groups_.size();
   defect_.assign(count, 0.0);
   spread_.assign(size_t(blocks), T(0));
@@ -91,8 +97,26 @@ void Engine<T>::set_openings(Openings openings, int64_t records) {
 }
 
 template <class T>
-void Engine<T>::set_rates(T omega, T third, T recursive) {
-  omega_ = omega, third_ = third, recursive_ = recursive;
+void Engine<T>::set_rates(T omega, T third, T recursive, T convection) {
+  omega_ = omega, third_ = third, recursive_ = recursive, convection_ = convection;
+}
+
+template <class T>
+void Engine<T>::stress(T* values) const {
+  over_tiles([&](int64_t tile) {
+    over_kept(tile, [&](int64_t place, int64_t cell) {
+      for (int k = 0; k < 6; ++k) values[k * cells() + cell] = stress_.data()[k * stride_ + place];
+    });
+  });
+}
+
+template <class T>
+void Engine<T>::set_stress(const T* values) {
+  over_tiles([&](int64_t tile) {
+    over_kept(tile, [&](int64_t place, int64_t cell) {
+      for (int k = 0; k < 6; ++k) stress_.data()[k * stride_ + place] = values[k * cells() + cell];
+    });
+  });
 }
 
 template <class T>
@@ -116,8 +140,10 @@ Tiles<T> Engine<T>::view() const {
   t.groups = groups_.data(), t.walls.rest = rest_.data();
   if (is_curved()) {
     t.walls.here = here_.data(), t.walls.ratio = ratio_.data();
+    t.walls.press = press_.data(), t.walls.inverse = inverse_.data(), t.convection = convection_;
+    for (int k = 0; k < 6; ++k) t.stress[k] = stress_.data() + k * stride_;
     t.walls.deferred = const_cast<T*>(deferred_.data());
-    for (int d = 0; d < 3; ++d) t.velocity[d] = velocity_.data() + d * stride_;
+    for (int d = 0; d < 4; ++d) t.velocity[d] = velocity_.data() + d * stride_;
   }
   t.spread = spread_.data(), t.defect = const_cast<double*>(defect_.data());
   t.records = const_cast<T*>(records_.data()), t.returned = const_cast<T*>(returned_.data());
@@ -148,12 +174,9 @@ void Engine<T>::over_links(int64_t tile, Body body) {
 template <class T>
 template <class Body>
 void Engine<T>::over_kept(int64_t tile, Body body) const {
-  if (!is_curved() || border_[size_t(tile)] < 0) return;
-  const Border& border = borders_[size_t(border_[size_t(tile)])];
-  for (uint32_t left = border.kept_velocity; left; left &= left - 1) {
-    const int64_t place = tile * kernels_.lanes + __builtin_ctz(left);
-    body(velocity_.data() + place, cell_[size_t(place)]);
-  }
+  if (!is_curved()) return;
+  for (int64_t place = tile * kernels_.lanes; place < (tile + 1) * kernels_.lanes; ++place)
+    if (cell_[size_t(place)] >= 0) body(place, int64_t(cell_[size_t(place)]));
 }
 
 template <class T>
@@ -170,8 +193,8 @@ void Engine<T>::set_leaving(const T* populations, const T* velocity) {
     over_links(tile, [&](int q, int lane, T& returned) {
       returned = populations[q * n + cell_[size_t(tile * lanes + lane)]];
     });
-    over_kept(tile, [&](T* kept, int64_t cell) {
-      for (int d = 0; d < 3; ++d) kept[d * stride_] = velocity[d * n + cell];
+    over_kept(tile, [&](int64_t place, int64_t cell) {
+      for (int d = 0; d < 4; ++d) velocity_.data()[d * stride_ + place] = velocity[d * n + cell];
     });
   });
   std::fill(spread_.begin(), spread_.end(), T(0));
@@ -192,8 +215,8 @@ void Engine<T>::set_arriving(const T* populations, const T* velocity) {
     over_links(tile, [&](int q, int lane, T& returned) {
       returned = populations[opposite(q) * n + cell_[size_t(tile * lanes + lane)]];
     });
-    over_kept(tile, [&](T* kept, int64_t cell) {
-      for (int d = 0; d < 3; ++d) kept[d * stride_] = velocity[d * n + cell];
+    over_kept(tile, [&](int64_t place, int64_t cell) {
+      for (int d = 0; d < 4; ++d) velocity_.data()[d * stride_ + place] = velocity[d * n + cell];
     });
   });
   std::fill(spread_.begin(), spread_.end(), T(0));
@@ -212,8 +235,8 @@ void Engine<T>::arriving(T* populations, T* velocity) const {
       const int64_t cell = cell_[size_t(tile * lanes + lane)];
       for (int q = 0; q < kQ && cell >= 0; ++q) populations[q * n + cell] = f[q * lanes + lane];
     }
-    over_kept(tile, [&](T* kept, int64_t cell) {
-      for (int d = 0; d < 3; ++d) velocity[d * n + cell] = kept[d * stride_];
+    over_kept(tile, [&](int64_t place, int64_t cell) {
+      for (int d = 0; d < 4; ++d) velocity[d * n + cell] = velocity_.data()[d * stride_ + place];
     });
   });
 }

@@ -48,16 +48,20 @@ class Engine {
                     std::vector<Border> borders);
   // Weights are parallel to the links of all border tiles; none of `here` and `ratio` for linear walls.
   void set_walls(std::vector<Group> groups, std::vector<T> rest, std::vector<T> here,
-                 std::vector<T> ratio, int32_t blocks);
+                 std::vector<T> ratio, std::vector<T> press, std::vector<T> inverse,
+                 int32_t blocks);
   // Every so many steps the deferred terms of curved walls make up this share of the difference.
   void set_correction(int64_t interval, T rate) { interval_ = interval, rate_ = rate; }
   void set_openings(Openings openings, int64_t records);
-  void set_rates(T omega, T third, T recursive);
+  void set_rates(T omega, T third, T recursive, T convection);
   void set_cells(std::vector<int64_t> place);
 
-  // Populations after a collision, (q, cell), which the next step streams, and velocities, (3, cell).
+  // The extra stress, (6, cell), in the kernel's axes; nothing for linear walls.
+  void stress(T* values) const;
+  void set_stress(const T* values);
+  // Populations after a collision, (q, cell), which the next step streams, and velocity and density, (4, cell).
   void set_leaving(const T* populations, const T* velocity);
-  // Populations before a collision, (q, cell), and the velocities kept, (3, cell).
+  // Populations before a collision, (q, cell), and the velocity and density kept, (4, cell).
   void set_arriving(const T* populations, const T* velocity);
   void arriving(T* populations, T* velocity) const;
   // The deferred terms by link, none for linear walls, and the steps since the state was set.
@@ -82,7 +86,7 @@ class Engine {
   // Call body(direction, lane, returned value) for all links of a tile that end at the surface.
   template <class Body>
   void over_links(int64_t tile, Body body);
-  // Call body(place, cell) for the velocities that curved walls read.
+  // Call body(place, cell) for all cells of a tile, if corrections read velocities.
   template <class Body>
   void over_kept(int64_t tile, Body body) const;
 
@@ -94,18 +98,18 @@ class Engine {
   std::vector<int32_t> ahead_, border_;
   std::vector<Border> borders_;
   std::vector<Group> groups_;
-  std::vector<T> rest_, here_, ratio_, deferred_;  // [link]
+  std::vector<T> rest_, here_, ratio_, press_, inverse_, deferred_;  // [link]
   std::vector<int32_t> block_first_, block_group_;  // groups of each block
   std::vector<double> block_share_;                 // 1 / wall cells
   std::vector<T> spread_;
   std::vector<double> defect_;
-  Memory<T> velocity_;                   // [3][tile][lane]
+  Memory<T> velocity_, stress_;          // [4], the last the density, and [6][tile][lane]
   std::vector<T> records_, returned_;
   std::vector<int64_t> place_;   // of each cell: tile * lanes + lane
   std::vector<int32_t> cell_;    // of each place, -1 where solid
   Openings openings_;
   std::vector<double> flux_;     // of each part of the openings' links, [part][opening]
-  T omega_ = 1, third_ = 1, recursive_ = 1, rate_ = 1;
+  T omega_ = 1, third_ = 1, recursive_ = 1, convection_ = 0, rate_ = 1;
   int64_t interval_ = 16, steps_ = 0;
   bool fresh_ = false;           // the state was set: the next step corrects in full
 };

@@ -44,25 +44,6 @@ struct Kernel {
     each(std::make_integer_sequence<int, kQ>{}, body);
   }
 
-  template <bool Odd, bool Keep>
-  static CT2FLOW_INLINE void inner(const Tiles<T>& t, int64_t tile) {
-    const Rates<T> rates{t.omega, t.third, t.recursive};
-    for (int part = 0; part < kParts; ++part) {
-      const int64_t own = tile * L + part * W;
-      V f[kQ], state[4];
-      each_direction([&](auto q) CT2FLOW_INLINED {
-        if constexpr (Odd) f[opposite(q)] = load(ahead<q>(t, tile, part));
-        else f[q] = load(t.slot[q] + own);
-      });
-      collide<T, Keep>(f, state, rates);
-      forget();
-      each_direction([&](auto q) CT2FLOW_INLINED {
-        if constexpr (Odd) store(ahead<q>(t, tile, part), f[q]);
-        else store(t.slot[opposite(q)] + own, f[q]);
-      });
-    }
-  }
-
   static Bits bits_of(uint32_t mask, int part) { return (mask >> (part * W)) & kAll; }
 
   // The place of a direction's first link in one part of a tile, and the next direction's.
@@ -76,6 +57,87 @@ struct Kernel {
       return here;
     }
   };
+
+  // The second difference of the convective part of the equilibrium along each link, with 0 at walls
+  // where they are: what the extra stress is made of. See stages/flow/convection.py.
+  template <bool Surface>
+  static CT2FLOW_INLINE void correct_stress(const Tiles<T>& t, int64_t tile, int part,
+                                            const Border* border) {
+    const int64_t own = tile * L + part * W;
+    const V none{}, one = splat<T>(T(1)), tiny = splat<T>(T(1e-20));
+    V u[3], sum[6] = {};
+    for (int d = 0; d < 3; ++d) u[d] = load(t.velocity[d] + own);
+    Cursor cursor{Surface ? border->first_link : 0};
+    const auto even = [](const V* v, auto q) CT2FLOW_INLINED {
+      V along{};
+      for (int d = 0; d < 3; ++d)
+        if (kC[q][d]) along = kC[q][d] > 0 ? along + v[d] : along - v[d];
+      const V square = fma(v[0], v[0], fma(v[1], v[1], v[2] * v[2]));
+      return fma(splat<T>(T(4.5)) * along, along, splat<T>(T(-1.5)) * square);
+    };
+    const auto ahead_of = [&](auto q, V* inverse) CT2FLOW_INLINED {
+      V v[3];
+      const int64_t place = t.ahead[tile * kNeighbours + q - 1] + part * W;
+      for (int d = 0; d < 3; ++d) v[d] = load(t.velocity[d] + place);
+      V value = even(v, q);
+      *inverse = one;
+      if constexpr (Surface) {
+        const int64_t at = cursor.template next<q>(*border, part);
+        const Bits cut = bits_of(border->link[q - 1], part);
+        value = select(cut, none, value);
+        *inverse = expand(cut, t.walls.inverse + at, one);
+      }
+      return value;
+    };
+    each_direction([&](auto q) CT2FLOW_INLINED {
+      if constexpr (q % 2 == 1) {
+        constexpr auto back = std::integral_constant<int, q + 1>{};
+        V first, second;
+        const V here = even(u, q), a = ahead_of(q, &first), b = ahead_of(back, &second);
+        V difference = (a - here) + (b - here);
+        if constexpr (Surface)
+          difference = fma(a - here, first, (b - here) * second) *
+                       (splat<T>(T(2)) * first * second / (first + second + tiny));
+        difference *= splat<T>(T(2 * weight(q)) * t.convection);
+        for (int d = 0; d < 3; ++d)
+          if (kC[q][d]) sum[d] += difference;
+        constexpr int pair = kC[q][0] ? (kC[q][1] ? 3 : 4) : 5;
+        if constexpr (q > 6)
+          sum[pair] = kC[q][0] * kC[q][1] + kC[q][0] * kC[q][2] + kC[q][1] * kC[q][2] > 0
+                          ? sum[pair] + difference : sum[pair] - difference;
+      }
+    });
+    for (int k = 0; k < 6; ++k) {
+      const V old = load(t.stress[k] + own), next = fma(splat(t.walls.rate), sum[k] - old, old);
+      if constexpr (Surface) store_where(bits_of(border->fluid, part), t.stress[k] + own, next);
+      else store(t.stress[k] + own, next);
+    }
+  }
+
+  template <bool Odd, bool Keep, Curves C>
+  static CT2FLOW_INLINE void inner(const Tiles<T>& t, int64_t tile) {
+    constexpr bool extra = C != Curves::kNone;
+    const Rates<T> rates{t.omega, t.third, t.recursive};
+    for (int part = 0; part < kParts; ++part) {
+      const int64_t own = tile * L + part * W;
+      V f[kQ], state[4], stress[6];
+      if constexpr (C == Curves::kCorrect) correct_stress<false>(t, tile, part, nullptr);
+      if constexpr (extra)
+        for (int k = 0; k < 6; ++k) stress[k] = load(t.stress[k] + own);
+      each_direction([&](auto q) CT2FLOW_INLINED {
+        if constexpr (Odd) f[opposite(q)] = load(ahead<q>(t, tile, part));
+        else f[q] = load(t.slot[q] + own);
+      });
+      collide<T, Keep, extra>(f, state, rates, stress);
+      forget();
+      each_direction([&](auto q) CT2FLOW_INLINED {
+        if constexpr (Odd) store(ahead<q>(t, tile, part), f[q]);
+        else store(t.slot[opposite(q)] + own, f[q]);
+      });
+      if constexpr (C == Curves::kKeep)
+        for (int d = 0; d < 4; ++d) store(t.velocity[d] + own, state[(d + 1) % 4]);
+    }
+  }
 
   // What arrives in one part of a tile at the surface.
   template <bool Odd>
@@ -111,7 +173,8 @@ struct Kernel {
         const V both = fma(ratio, load(t.velocity[d] + behind), u[d + 1]);
         sum = kC[q][d] > 0 ? sum + both : sum - both;
       }
-    return expand(link, t.walls.here + place, none) * sum;
+    const V pressed = expand(link, t.walls.press + place, none) * (u[0] - load(t.velocity[3] + behind));
+    return fma(expand(link, t.walls.here + place, none), sum, pressed);
   }
 
   // Compute what the walls return to one part of a tile; give back what it is too little, by cell.
@@ -167,10 +230,13 @@ struct Kernel {
     const bool has_walls = border.first_group < (&border)[1].first_group;
     const Rates<T> rates{t.omega, t.third, t.recursive};
     for (int part = 0; part < kParts; ++part) {
-      V f[kQ], u[4];
+      V f[kQ], u[4], stress[6];
       arriving<Odd>(t, border, tile, part, f);
       each_direction([&](auto q) CT2FLOW_INLINED { store(arrived + q * L + part * W, f[q]); });
-      collide<T, Keep>(f, u, rates);
+      if constexpr (C == Curves::kCorrect) correct_stress<true>(t, tile, part, &border);
+      if constexpr (C != Curves::kNone)
+        for (int k = 0; k < 6; ++k) stress[k] = load(t.stress[k] + own + part * W);
+      collide<T, Keep, C != Curves::kNone>(f, u, rates, stress);
       forget();
       each_direction([&](auto q) CT2FLOW_INLINED {
         if constexpr (!Odd) {
@@ -182,9 +248,9 @@ struct Kernel {
         }
       });
       defect[part] = walls<C>(t, border, tile, part, arrived, f, u);
-      if (C == Curves::kKeep && border.kept_velocity)
-        for (int d = 0; d < 3; ++d)  // what solid lanes compute may be no number
-          store_where(bits_of(border.fluid, part), t.velocity[d] + own + part * W, u[d + 1]);
+      if (C == Curves::kKeep)
+        for (int d = 0; d < 4; ++d)  // what solid lanes compute may be no number
+          store_where(bits_of(border.fluid, part), t.velocity[d] + own + part * W, u[(d + 1) % 4]);
       if (record) {
         T* to = record + part * W;
         each_direction([&](auto q) CT2FLOW_INLINED { store(to + (kQ + q) * L, f[q]); });
@@ -212,7 +278,7 @@ struct Kernel {
     for (int64_t tile = begin; tile < end; ++tile) {
       forget();
       const int32_t border = t.border[tile];
-      if (border < 0) inner<Odd, Keep>(t, tile);
+      if (border < 0) inner<Odd, Keep, C>(t, tile);
       else outer<Odd, Keep, C>(t, tile, t.borders[border]);
     }
   }

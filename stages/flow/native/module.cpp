@@ -57,8 +57,7 @@ void bind(nb::module_& m, const char* name) {
       }, "tiles"_a, "threads"_a, "level"_a)
       .def("set_geometry", [](E& self, Array<int32_t> ahead, Array<int32_t> border,
                               Array<uint16_t> fluid, Array<uint16_t> link, Array<uint16_t> near,
-                              Array<uint16_t> kept, Array<int32_t> record,
-                              Array<int32_t> first_group) {
+                              Array<int32_t> record, Array<int32_t> first_group) {
         std::vector<Border> borders(first_group.size());
         for (size_t b = 0; b < borders.size(); ++b) {
           Border& to = borders[b];
@@ -66,7 +65,7 @@ void bind(nb::module_& m, const char* name) {
           to.first_group = first_group.data()[b];
           to.record = -1;
           if (b == fluid.size()) break;
-          to.fluid = fluid.data()[b], to.kept_velocity = kept.data()[b];
+          to.fluid = fluid.data()[b];
           to.record = record.data()[b];
           for (size_t q = 1; q < kQ; ++q) {
             to.link[q - 1] = link.data()[b * kQ + q];
@@ -76,10 +75,12 @@ void bind(nb::module_& m, const char* name) {
         self.set_geometry(values<int32_t>(ahead), values<int32_t>(border), std::move(borders));
       })
       .def("set_walls", [](E& self, Array<int32_t> block, Array<uint16_t> lanes, Array<T> rest,
-                           Array<T> here, Array<T> ratio, int32_t blocks) {
+                           Array<T> here, Array<T> ratio, Array<T> press, Array<T> inverse,
+                           int32_t blocks) {
         std::vector<Group> groups(block.size());
         for (size_t g = 0; g < groups.size(); ++g) groups[g] = {block.data()[g], lanes.data()[g]};
-        self.set_walls(std::move(groups), values<T>(rest), values<T>(here), values<T>(ratio), blocks);
+        self.set_walls(std::move(groups), values<T>(rest), values<T>(here), values<T>(ratio),
+                       values<T>(press), values<T>(inverse), blocks);
       })
       .def("set_openings", [](E& self, Array<int64_t> offsets, Array<int32_t> direction,
                               Array<int32_t> opening, Array<bool> solid, Array<double> share,
@@ -106,6 +107,9 @@ void bind(nb::module_& m, const char* name) {
       })
       .def("deferred", [](const E& self, Out<T> terms) { self.deferred(terms.data()); },
            "terms"_a.noconvert())
+      .def("set_stress", [](E& self, Array<T> values) { self.set_stress(values.data()); })
+      .def("stress", [](const E& self, Out<T> values) { self.stress(values.data()); },
+           "values"_a.noconvert())
       .def("set_cells", [](E& self, Array<int64_t> place) { self.set_cells(values<int64_t>(place)); })
       .def("set_leaving", [](E& self, Array<T> populations, Array<T> velocity) {
         self.set_leaving(populations.data(), velocity.data());

@@ -7,12 +7,11 @@
 
 namespace ct2flow {
 
-// A tile that is not all fluid, touches the surface or is read by others.
+// A tile that is not all fluid, touches the surface or is read by openings.
 struct Border {
   uint16_t fluid;           // lanes that are fluid
   uint16_t link[kQ - 1];    // lanes whose link in direction q + 1 ends at the surface
   uint16_t near[kQ - 1];    // those whose second population is what arrived along the link
-  uint16_t kept_velocity;   // lanes whose velocity corrections read
   int32_t record;           // where openings read this tile's cells, or -1
   int32_t first_group;      // cells with walls, block by block
   int32_t first_link;       // what its links return and their weights, by direction and lane
@@ -30,12 +29,14 @@ struct WallLinks {
   const T* rest;            // weight of the second population
   const T* here;            // of the velocity in the cell; null for linear walls
   const T* ratio;           // the weight of the velocity behind over that
+  const T* press;           // of the density less that behind
+  const T* inverse;         // of the distance, 0 where the link ends at an opening
   T* deferred;              // what is added until the next correction
   T rate;                   // share of the difference that a correction makes up
 };
 
-// What a step does about curved walls: nothing, add what is deferred, correct that first, or keep the
-// velocities that the next correction reads.
+// What a step does about curved walls and the extra stress: nothing, add what is deferred, correct that
+// first, or keep the velocities that the next correction reads.
 enum class Curves { kNone, kAdd, kCorrect, kKeep };
 
 template <class T>
@@ -47,7 +48,9 @@ struct Tiles {
   const Group* groups;
   WallLinks<T> walls;       // [link]
   T* returned;              // [link], what the surface returns
-  T* velocity[3];           // [tile][lane], of the last step that kept them
+  T* velocity[4];           // [tile][lane], of the last step that kept them; the fourth is the density
+  T* stress[6];             // [tile][lane], extra stress of the equilibrium: xx, yy, zz, xy, xz, yz
+  T convection;             // weight of the second differences that it is made of
   Curves curves;
   const T* spread;          // [block], mass that each wall cell is given back
   double* defect;           // [group]

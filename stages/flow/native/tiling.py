@@ -136,8 +136,6 @@ class BorderTables:
         Lanes that are fluid, as bits.
     link
         Lanes whose link ends at the surface, (border, kernel direction).
-    kept
-        Lanes whose velocity curved walls read.
     record, records
         Where openings read this tile's populations, or -1, and how many there are.
     """
@@ -146,7 +144,6 @@ class BorderTables:
     tile: Int[np.ndarray, "border"]
     fluid: Int[np.ndarray, "border"]
     link: Int[np.ndarray, "border q"]
-    kept: Int[np.ndarray, "border"]
     record: Int[np.ndarray, "border"]
     records: int
 
@@ -174,7 +171,6 @@ def border_tables(
     link_cell: Int[np.ndarray, "link"],
     link_direction: Int[np.ndarray, "link"],
     *,
-    kept: Int[np.ndarray, "kept"],
     recorded: Int[np.ndarray, "recorded"],
 ) -> BorderTables:
     """Tell which tiles need more than the plain update.
@@ -185,15 +181,13 @@ def border_tables(
         Where each cell lies.
     link_cell, link_direction
         All links that end at the surface.
-    kept
-        Cells whose velocity curved walls read.
     recorded
         Cells that openings read.
     """
     tiles = tiling.tiles
     fluid = _bits(tiling, np.arange(len(tiling.tile)))
     special = fluid != 2**LANES - 1
-    for cells in (link_cell, kept, recorded):
+    for cells in (link_cell, recorded):
         special[tiling.tile[cells]] = True
     tile = np.flatnonzero(special)
     border = np.full(tiles, -1, dtype=np.int32)
@@ -209,7 +203,6 @@ def border_tables(
         tile,
         fluid[tile],
         link.astype(np.uint16),
-        _bits(tiling, np.unique(kept))[tile],
         record.astype(np.int32),
         int(holds.sum()),
     )
@@ -238,6 +231,10 @@ class WallTables:
     here, ratio
         Weight of the cell's velocity along the link, and the weight of the velocity behind over that; empty
         for linear walls.
+    press
+        Weight of the density in the cell less that behind; empty for linear walls.
+    inverse
+        1 over the distance to the wall, 0 where the link ends at an opening; empty for linear walls.
     blocks
         Number of blocks.
     """
@@ -249,12 +246,9 @@ class WallTables:
     rest: Float[np.ndarray, "link"]
     here: Float[np.ndarray, "curved"]
     ratio: Float[np.ndarray, "curved"]
+    press: Float[np.ndarray, "curved"]
+    inverse: Float[np.ndarray, "curved"]
     blocks: int
-
-
-def is_curved(walls: WallLinks) -> bool:
-    """Return whether any link reads velocities."""
-    return bool(np.any(walls.here))
 
 
 def wall_tables(tiling: Tiling, borders: BorderTables, walls: WallLinks) -> WallTables:
@@ -266,7 +260,7 @@ def wall_tables(tiling: Tiling, borders: BorderTables, walls: WallLinks) -> Wall
     rest[place] = 1 - walls.share
     where = borders.border[tile].astype(np.int64) * Q + q
     near = np.bincount(where, np.exp2(lane) * walls.near, len(borders.tile) * Q).reshape(-1, Q)
-    here, ratio = _curves(walls, place, borders.links)
+    here, ratio, press, inverse = _curves(walls, place, borders.links)
     blocks = len(walls.first) - 1
     block = np.repeat(np.arange(blocks), np.diff(walls.first))
     cells = np.unique((tile * blocks + block) * LANES + lane)
@@ -281,22 +275,28 @@ def wall_tables(tiling: Tiling, borders: BorderTables, walls: WallLinks) -> Wall
         rest,
         here,
         ratio,
+        press,
+        inverse,
         blocks,
     )
 
 
 def _curves(
     walls: WallLinks, place: Int[np.ndarray, "wall"], links: int
-) -> tuple[Float[np.ndarray, "curved"], Float[np.ndarray, "curved"]]:
-    """Return the weights of velocities; the kernel takes the one behind from the opposite cell."""
+) -> Float[np.ndarray, "4 curved"]:
+    """Return the weights of velocities and densities and the inverse distances.
+
+    The kernel takes the velocity behind from the opposite cell.
+    """
     kind = walls.here.dtype
-    if not is_curved(walls):
-        return np.zeros(0, dtype=kind), np.zeros(0, dtype=kind)
+    if not walls.is_curved:
+        return np.zeros((4, 0), dtype=kind)
     assert not np.any(walls.back[walls.here == 0])
-    here, ratio = np.zeros((2, links), dtype=kind)
+    here, ratio, press, inverse = found = np.zeros((4, links), dtype=kind)
+    press[place], inverse[place] = walls.press, walls.inverse
     here[place] = walls.here
     ratio[place] = walls.back / np.where(walls.here == 0, 1, walls.here)
-    return here, ratio
+    return found
 
 
 def opening_offsets(

@@ -7,13 +7,17 @@ import pytest
 from flow_meshes import circle, rotation, tube
 
 from stages.flow.collision import Collision, collide
+from stages.flow.gathering import source_table
 from stages.flow.lattice import VELOCITIES, WEIGHTS
+
+NONE = (0.0,) * 6
 
 
 @pytest.mark.parametrize(("third", "recursive"), [(1.0, 1.0), (1.0, 0.0), (0.7, 1.0)])
 def test_collision_conserves_mass_and_momentum(third, recursive):
     arriving = 0.01 * np.random.default_rng(1).standard_normal(19)
-    state, leaving = collide(tuple(arriving), 1.97, third, recursive)
+    extra = tuple(1e-3 * np.arange(1.0, 7.0))
+    state, leaving = collide(tuple(arriving), extra, 1.97, third, recursive)
     np.testing.assert_allclose(np.sum(leaving), np.sum(arriving), rtol=0, atol=1e-15)
     np.testing.assert_allclose(VELOCITIES.T @ leaving, VELOCITIES.T @ arriving, atol=1e-15)
     np.testing.assert_allclose(state[1:], VELOCITIES.T @ arriving, atol=1e-15)
@@ -23,8 +27,8 @@ def test_equilibrium_is_a_fixed_point_of_the_collision():
     rho, u = 0.01, np.array([0.03, -0.02, 0.05])
     cu = VELOCITIES @ u
     second = WEIGHTS * (rho + 3 * cu + 4.5 * cu**2 - 1.5 * u @ u)
-    _, once = collide(tuple(second), 1.9, 1.0, 1.0)
-    _, twice = collide(once, 1.9, 1.0, 1.0)
+    _, once = collide(tuple(second), NONE, 1.9, 1.0, 1.0)
+    _, twice = collide(once, NONE, 1.9, 1.0, 1.0)
     np.testing.assert_allclose(twice, once, atol=1e-15)
 
 
@@ -34,8 +38,8 @@ def test_rotated_populations_collide_to_rotated_populations():
     arriving = 0.01 * np.random.default_rng(2).standard_normal(19)
     turned = np.empty(19)
     turned[where] = arriving
-    _, leaving = collide(tuple(arriving), 1.95, 0.8, 1.0)
-    _, leaving_turned = collide(tuple(turned), 1.95, 0.8, 1.0)
+    _, leaving = collide(tuple(arriving), NONE, 1.95, 0.8, 1.0)
+    _, leaving_turned = collide(tuple(turned), NONE, 1.95, 0.8, 1.0)
     np.testing.assert_allclose(np.array(leaving_turned)[where], leaving, atol=1e-15)
 
 
@@ -57,15 +61,16 @@ def test_interpolated_walls_return_exactly_the_mass_they_took():
         curvature=1.0,
     )
     number = len(lattice.cells)
-    source = engine.source_table(lattice.neighbour, lattice.link_cell, lattice.link_direction)
+    source = source_table(lattice.neighbour, lattice.link_cell, lattice.link_direction)
     rng = np.random.default_rng(3)
     old, new = 0.01 * rng.standard_normal((2, 19 * number + len(link)))
     deferred = 0.001 * rng.standard_normal(len(link))
     fields = 0.01 * rng.standard_normal((4, number))
     rates = Collision(1.9).values(np.float64)
+    stress = 1e-3 * rng.standard_normal((6, number))
     totals = []
     for _ in range(50):
-        engine.stream_and_collide(old, new, source, rates, fields)
+        engine.stream_and_collide(old, new, source, rates, stress, fields)
         engine.return_from_walls(
             *(old, new, source, walls.first, walls.link, walls.cell, walls.direction, walls.near),
             *(walls.share, deferred),
