@@ -46,10 +46,19 @@ class NumbersRecord(_Lenient):
 
 
 class ConvergenceRecord(_Lenient):
-    """Say whether the run converged, to one state or to a steady mean of an unsteady flow."""
+    """Say whether the run converged, to one state or to a steady mean of an unsteady flow.
+
+    `pressure_loss_change` is relative, between the last two averaging windows.
+    """
 
     reached: bool
     statistically_steady: bool | None = None
+    pressure_loss_change: float | None = None
+
+    @property
+    def unsettled_percent(self) -> float:
+        """By how much a loss that had not converged still changed, percent; 0 if it had or is unknown."""
+        return 0.0 if self.reached else 100.0 * (self.pressure_loss_change or 0.0)
 
 
 class FlowRecord(_Lenient):

@@ -85,6 +85,7 @@ def _losses(flow: FlowRecord, baseline: FlowRecord) -> dict[str, Any]:
         "spacing_mm": flow.lattice.spacing_mm,
         "converged": flow.convergence.reached,
         "statistically_steady": flow.convergence.statistically_steady,
+        "unsettled_percent": flow.convergence.unsettled_percent,
         "std_in_time_pa": flow.pressure_loss.standard_deviation_in_time_pa,
         **NO_ERROR,
     }
@@ -174,6 +175,7 @@ def _is_resolved(entry: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool 
         entry["discretisation_percent"],
         baseline["discretisation_percent"],
         entry["deviation_error_percent"],
+        entry["unsettled_percent"] + baseline["unsettled_percent"],
     )
     deviation = entry["deviation_from_hr_percent"]
     if deviation is None or any(error is None for error in errors):
@@ -208,7 +210,9 @@ def flow_comparison(entries: dict[str, dict[str, Any]], baseline: str) -> dict[s
             "deviation_percent": "100 (variant - baseline) / |baseline|, total pressure loss",
             "discretisation_percent": "error of the finest lattice's total pressure loss",
             "model_std_pa": "standard deviation of the total pressure losses of single networks",
-            "resolved": "the deviation exceeds its own lattice error and those of both losses",
+            "unsettled_percent": "change of the loss between the last two windows, if not converged",
+            "resolved": "the deviation exceeds its own lattice error, those of both losses, and what "
+            "both still changed by",
         },
         "pressure_loss": entries,
     }
@@ -237,7 +241,8 @@ def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return found + [
         f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not resolved: "
         f"smaller than its error (lattice: loss {entry['discretisation_percent']:.1f} %, "
-        f"deviation {entry['deviation_error_percent']:.1f} %)."
+        f"deviation {entry['deviation_error_percent']:.1f} %; still changing by "
+        f"{entry['unsettled_percent']:.1f} %)."
         for name, entry in entries.items()
         if entry["resolved"] is False
     ]

@@ -98,9 +98,11 @@ def answer(results: Mapping[str, Any]) -> tuple[str, ...]:
     lines += [f"No flow: {', '.join(without)} (the airway is closed there)."] if without else []
     provisional = [NAMES[k] for k in RESOLUTIONS if losses[k].get("converged") is False]
     if provisional:
+        largest = max(losses[k].get("unsettled_percent") or 0.0 for k in RESOLUTIONS)
         lines.append(
-            f"Not converged: {', '.join(provisional)}. These losses are means over the last part "
-            "of the run; no conclusion should rest on them."
+            f"Not converged: {', '.join(provisional)}. These losses are means over the last part of the run "
+            f"and changed by up to {number(largest, 1)} % between its last two windows; a deviation that is "
+            "called resolved is larger than that."
         )
     return tuple(lines)
 

@@ -123,8 +123,8 @@ def _pressure_caption(results: Mapping[str, Any]) -> str:
         source = "Roache 1994" if method.startswith("two") else "Celik 2008, Eça 2014"
         text += f"Lattice error: from coarser lattices of {spacings} mm ({method}; {source}). "
     return text + (
-        "A deviation is resolved if it exceeds its own error and the lattice errors of both "
-        f"losses. {_model_sentence(results['pressure_loss'].get('sr', {}))}"
+        "A deviation is resolved if it exceeds its own error, the lattice errors of both losses, and what "
+        f"they still changed by. {_model_sentence(results['pressure_loss'].get('sr', {}))}"
     )
 
 

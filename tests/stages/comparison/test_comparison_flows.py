@@ -14,7 +14,7 @@ from stages.comparison.flows import compare_flows, deviation_percent, mean_absol
 from stages.comparison.stage import run_flows
 
 
-def record(total, spacing=0.5, left=100.0, right=150.0, *, reached=True):
+def record(total, spacing=0.5, left=100.0, right=150.0, *, reached=True, change=0.0):
     outlet = {"flow_rate_ml_s": left + right, "static_pressure_pa": 0.0, "total_pressure_pa": 1.0}
     return {
         "openings": {
@@ -25,7 +25,7 @@ def record(total, spacing=0.5, left=100.0, right=150.0, *, reached=True):
         "pressure_loss": {"static_pa": total - 0.5, "total_pa": total},
         "lattice": {"spacing_mm": spacing},
         "numbers": {"peak_velocity_m_s": 6.0},
-        "convergence": {"reached": reached},
+        "convergence": {"reached": reached, "pressure_loss_change": change},
     }
 
 
@@ -54,6 +54,20 @@ def test_the_published_pressure_losses_give_the_recomputed_deviations():
 def test_deviation_is_the_relative_change_whatever_the_unit(baseline, change):
     found = deviation_percent(baseline * (1 + change), baseline)
     np.testing.assert_allclose(found, 100 * change, rtol=1e-9, atol=1e-9)
+
+
+def test_a_deviation_that_the_runs_still_change_by_is_not_resolved():
+    coarse = {"hr": [flow(20.01, 0.7)], "lr": [flow(22.01, 0.7)]}
+    settled = compare_flows({"hr": flow(20), "lr": flow(22)}, "hr", coarse)["lr"]
+    assert settled["resolved"] is True
+    assert settled["unsettled_percent"] == 0.0
+    moving = {
+        "hr": flow(20, reached=False, change=0.03),
+        "lr": flow(22, reached=False, change=0.08),
+    }
+    entry = compare_flows(moving, "hr", coarse)["lr"]
+    assert entry["unsettled_percent"] == pytest.approx(8.0)
+    assert entry["resolved"] is False  # 10 % within 3 + 8 %
 
 
 def test_a_deviation_within_its_error_is_not_resolved():
