@@ -105,7 +105,7 @@ template <class T>
 void Engine<T>::stress(T* values) const {
   over_tiles([&](int64_t tile) {
     over_kept(tile, [&](int64_t place, int64_t cell) {
-      for (int k = 0; k < 6; ++k) values[k * cells() + cell] = stress_.data()[k * stride_ + place];
+      for (int k = 0; k < 6; ++k) values[k * cells() + cell] = stress_.data()[stress_place(place, k)];
     });
   });
 }
@@ -114,7 +114,7 @@ template <class T>
 void Engine<T>::set_stress(const T* values) {
   over_tiles([&](int64_t tile) {
     over_kept(tile, [&](int64_t place, int64_t cell) {
-      for (int k = 0; k < 6; ++k) stress_.data()[k * stride_ + place] = values[k * cells() + cell];
+      for (int k = 0; k < 6; ++k) stress_.data()[stress_place(place, k)] = values[k * cells() + cell];
     });
   });
 }
@@ -141,7 +141,7 @@ Tiles<T> Engine<T>::view() const {
   if (is_curved()) {
     t.walls.here = here_.data(), t.walls.ratio = ratio_.data();
     t.walls.press = press_.data(), t.walls.inverse = inverse_.data(), t.convection = convection_;
-    for (int k = 0; k < 6; ++k) t.stress[k] = stress_.data() + k * stride_;
+    t.stress = stress_.data();
     t.walls.deferred = const_cast<T*>(deferred_.data());
     for (int d = 0; d < 4; ++d) t.velocity[d] = velocity_.data() + d * stride_;
   }

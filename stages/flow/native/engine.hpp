@@ -86,6 +86,10 @@ class Engine {
   // Call body(direction, lane, returned value) for all links of a tile that end at the surface.
   template <class Body>
   void over_links(int64_t tile, Body body);
+  int64_t stress_place(int64_t place, int k) const {
+    const int64_t lanes = kernels_.lanes;
+    return (place / lanes * 6 + k) * lanes + place % lanes;
+  }
   // Call body(place, cell) for all cells of a tile, if corrections read velocities.
   template <class Body>
   void over_kept(int64_t tile, Body body) const;
@@ -103,7 +107,7 @@ class Engine {
   std::vector<double> block_share_;                 // 1 / wall cells
   std::vector<T> spread_;
   std::vector<double> defect_;
-  Memory<T> velocity_, stress_;          // [4], the last the density, and [6][tile][lane]
+  Memory<T> velocity_, stress_;          // [4], the last the density, [tile][lane]; [tile][6][lane]
   std::vector<T> records_, returned_;
   std::vector<int64_t> place_;   // of each cell: tile * lanes + lane
   std::vector<int32_t> cell_;    // of each place, -1 where solid

@@ -58,6 +58,10 @@ struct Kernel {
     }
   };
 
+  static CT2FLOW_INLINE T* stress_of(const Tiles<T>& t, int64_t tile, int part, int k) {
+    return t.stress + (tile * 6 + k) * L + part * W;
+  }
+
   // The second difference of the convective part of the equilibrium along each link, with 0 at walls
   // where they are: what the extra stress is made of. See stages/flow/convection.py.
   template <bool Surface>
@@ -108,9 +112,10 @@ struct Kernel {
       }
     });
     for (int k = 0; k < 6; ++k) {
-      const V old = load(t.stress[k] + own), next = fma(splat(t.walls.rate), sum[k] - old, old);
-      if constexpr (Surface) store_where(bits_of(border->fluid, part), t.stress[k] + own, next);
-      else store(t.stress[k] + own, next);
+      T* const to = stress_of(t, tile, part, k);
+      const V old = load(to), next = fma(splat(t.walls.rate), sum[k] - old, old);
+      if constexpr (Surface) store_where(bits_of(border->fluid, part), to, next);
+      else store(to, next);
     }
   }
 
@@ -123,7 +128,7 @@ struct Kernel {
       V f[kQ], state[4], stress[6];
       if constexpr (C == Curves::kCorrect) correct_stress<false>(t, tile, part, nullptr);
       if constexpr (extra)
-        for (int k = 0; k < 6; ++k) stress[k] = load(t.stress[k] + own);
+        for (int k = 0; k < 6; ++k) stress[k] = load(stress_of(t, tile, part, k));
       each_direction([&](auto q) CT2FLOW_INLINED {
         if constexpr (Odd) f[opposite(q)] = load(ahead<q>(t, tile, part));
         else f[q] = load(t.slot[q] + own);
@@ -235,7 +240,7 @@ struct Kernel {
       each_direction([&](auto q) CT2FLOW_INLINED { store(arrived + q * L + part * W, f[q]); });
       if constexpr (C == Curves::kCorrect) correct_stress<true>(t, tile, part, &border);
       if constexpr (C != Curves::kNone)
-        for (int k = 0; k < 6; ++k) stress[k] = load(t.stress[k] + own + part * W);
+        for (int k = 0; k < 6; ++k) stress[k] = load(stress_of(t, tile, part, k));
       collide<T, Keep, C != Curves::kNone>(f, u, rates, stress);
       forget();
       each_direction([&](auto q) CT2FLOW_INLINED {

@@ -49,7 +49,7 @@ struct Tiles {
   WallLinks<T> walls;       // [link]
   T* returned;              // [link], what the surface returns
   T* velocity[4];           // [tile][lane], of the last step that kept them; the fourth is the density
-  T* stress[6];             // [tile][lane], extra stress of the equilibrium: xx, yy, zz, xy, xz, yz
+  T* stress;                // [tile][xx, yy, zz, xy, xz, yz][lane], extra stress of the equilibrium
   T convection;             // weight of the second differences that it is made of
   Curves curves;
   const T* spread;          // [block], mass that each wall cell is given back
