@@ -6,8 +6,8 @@ Quadratic walls ask for the second difference of the velocity beside them; in co
 cell are cut and the lattice is much too coarse for the flow, that can feed on itself. Linear walls of the
 same places damp it, at the price of a passage there that is too tight. So the run goes back to its last
 sample and is watched step by step; where it leaves the range of lattice velocities again, walls become
-linear. A flow that diverges away from walls, or where they are linear already, is computed in shorter time
-steps.
+linear. A flow that diverges away from walls, or where they are linear already, is computed with plain
+convection, and after that in shorter time steps.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def diverged(
     place = lattice.centres_mm[int(np.argmax(squares))]
     return NumericalError(
         f"the flow diverged at step {step} near ({place[0]:.1f}, {place[1]:.1f}, {place[2]:.1f}) mm: peak "
-        f"velocity {peak_speed(fields):.3g} cells per step (allowed: {MAX_LATTICE_VELOCITY}), relaxation "
+        f"velocity {peak_speed(fields):.3g} cells per step, relaxation "
         f"time {relaxation_time:.5f}; choose a smaller --lattice-velocity or --spacing-mm, and check the "
         "surface at that place.",
         step=step,

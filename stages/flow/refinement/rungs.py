@@ -43,6 +43,10 @@ def read_ladder(
 
 
 def _read(folder: Path, surface_folder: Path) -> Rung:
+    if not (folder / "flow.json").is_file():
+        raise InputError(
+            f"--coarser {folder.name}: holds no flow.json; give a folder that ct2flow simulate wrote."
+        )
     record = read_json(folder / "flow.json")
     try:
         spacing(record)
