@@ -374,7 +374,7 @@ def test_flows_that_are_no_coarser_ones_of_this_surface_are_refused(ladder, tmp_
     with pytest.raises(InputError, match="another surface"):
         run(tmp_path / "other", tmp_path / "o", settings, coarser=[rough])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: holds no flow.json; give"):
+    with pytest.raises(InputError, match=r"empty: holds no flow\.json; give"):
         run(ladder / "surface", tmp_path / "o", settings, coarser=[tmp_path / "empty"])
     (tmp_path / "empty" / "flow.json").write_text("{}")
     with pytest.raises(InputError, match="tells no lattice"):
