@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.artefacts import digest, read_json
+from pipeline.core.artefacts import digest
 from pipeline.core.provenance import code_digest
 from stages.super_resolution.cases import TrainingCase
+from stages.super_resolution.history import with_history
 from stages.super_resolution.importance import summarise_importance
 from stages.super_resolution.layout import Layout
-from stages.super_resolution.model_io import DESCRIPTION
 from stages.super_resolution.plan import recorded
 from stages.super_resolution.settings import TrainingSettings
 from stages.super_resolution.training import TrainingResult
@@ -57,18 +57,6 @@ def describe(
             "command": _command(settings, manifest, initial),
         },
     }
-
-
-def with_history(records: list[dict[str, str]], initial: Path | None) -> list[dict[str, str]]:
-    """Return records of cases and those of what an initial model has seen.
-
-    Who judges a model must know every patient of its past.
-    """
-    if initial is None:
-        return records
-    before = read_json(initial / DESCRIPTION).get("provenance", {}).get("cases", [])
-    known = {(r.get("case"), r.get("sha256")) for r in records}
-    return records + [r for r in before if (r.get("case"), r.get("sha256")) not in known]
 
 
 def _rounded(score: Score, prefix: str) -> dict[str, float]:

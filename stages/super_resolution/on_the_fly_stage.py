@@ -15,7 +15,8 @@ from pipeline.core.volume import Volume, read_volume
 from stages.super_resolution.baselines import thin_grid
 from stages.super_resolution.cases import check_finite
 from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.description import MACHINE_SETTINGS, STAGE, with_history
+from stages.super_resolution.description import MACHINE_SETTINGS, STAGE
+from stages.super_resolution.history import with_history
 from stages.super_resolution.model import Model
 from stages.super_resolution.model_choice import model_folder
 from stages.super_resolution.model_io import (

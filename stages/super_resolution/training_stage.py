@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,18 @@ from torch import nn
 
 from pipeline.core.artefacts import publish
 from pipeline.core.errors import UsageError
+from pipeline.core.manifests import read_manifest
 from pipeline.core.progress import track
 from stages.super_resolution.cases import TrainingCase, find_cases, read_case, read_taps
 from stages.super_resolution.checkpoint import CheckpointFolder
 from stages.super_resolution.data import PatchSampler, measure_normalisation
 from stages.super_resolution.description import STAGE, describe, fingerprint
+from stages.super_resolution.history import (
+    learnt_cases,
+    names_its_patients,
+    past_cases,
+    refuse_learnt,
+)
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.losses import ADVERSARIAL
 from stages.super_resolution.model import Model, Normalisation, chosen_device, chosen_precision
@@ -38,6 +46,7 @@ from stages.super_resolution.stored_volumes import VolumeStore
 from stages.super_resolution.training import TrainingResult, train_model
 from stages.super_resolution.validation import ValidationCase, prepare_validation
 
+_LOG = logging.getLogger("ct2flow.train")
 SHIPPED = "shipped"
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "weights" / "unet-x3"
 TOLERANCE = "bitwise for one number of threads on one processor; else about 1 HU"
@@ -90,7 +99,8 @@ def train(
     Raises
     ------
     InputError
-        If the manifest, a volume or a fitted profile is unusable.
+        If the manifest, a volume or a fitted profile is unusable, or the initial model was trained
+        on a patient of the role validation or test.
     UsageError
         If the output exists, or the settings do not fit the network or the initial model.
     NumericalError
@@ -113,6 +123,8 @@ def train(
         folder=True,
     ) as pending:
         cases = find_cases(manifest, data_root or manifest.parent)
+        if initial is not None:
+            pending.warnings += _check_history(manifest, cases, initial)
         layout = layout_of(settings, read_taps(settings.profile))
         mark = fingerprint(cases, settings, layout, initial=initial, precision=machine.precision)
         store = CheckpointFolder(working_folder(output), mark)
@@ -186,6 +198,22 @@ def check_patch(patch: int, model: Model) -> None:
             f"more; give --patch {max(least, round(patch / multiple) * multiple)}.",
             patch=patch,
         )
+
+
+def _check_history(manifest: Path, cases: list[TrainingCase], initial: Path) -> list[str]:
+    """Refuse judges that the initial model has learnt; return what could not be checked."""
+    past = past_cases(initial)
+    judges = [case for case in read_manifest(manifest).cases if case.role != "train"]
+    digests = {case.case.case: case.sha256 for case in cases}
+    refuse_learnt(learnt_cases(judges, digests, past), manifest.name, initial.name)
+    if not judges or names_its_patients(past):
+        return []
+    warning = (
+        f"{initial.name}: does not record every patient that it was trained on; whether patients "
+        f"of the roles validation and test of {manifest.name} are among them is not known."
+    )
+    _LOG.warning("%s", warning)
+    return [warning]
 
 
 def _prepare(
