@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,20 +11,12 @@ from lightning_fabric import Fabric
 from numpy.testing import assert_allclose
 from safetensors.torch import load_file
 from sr_networks import make_small
-from sr_volumes import TINY, make_head
+from sr_volumes import TINY
 
 from pipeline.core.artefacts import read_json, read_sidecar
 from pipeline.core.errors import InputError, NumericalError, UsageError
-from stages.super_resolution.channels import slice_channels
 from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.data import (
-    PatchSampler,
-    body_mask,
-    measure_normalisation,
-    prepare_volume,
-)
 from stages.super_resolution.layout import Layout
-from stages.super_resolution.model import Model, Normalisation
 from stages.super_resolution.networks import build_discriminator
 from stages.super_resolution.optimisation import Objective, adversarial_step, make_learner
 from stages.super_resolution.plan import completed
@@ -33,88 +24,12 @@ from stages.super_resolution.schedule import update_average
 from stages.super_resolution.settings import TrainingSettings
 from stages.super_resolution.stage import train
 from stages.super_resolution.training import rate_at
-from stages.super_resolution.validation import Score, ValidationCase, validate, wall_band
 
 WEIGHTS = "weights.safetensors"
-
-PLAIN = {"noise_hu": 0.0, "shift_hu": 0.0}
-
-
-def make_sampler(**changes):
-    settings = TINY.model_copy(update=changes)
-    volumes = [prepare_volume("head", make_head(), np.random.default_rng(0))]
-    layout = Layout(settings.factor, settings.context, settings.profile)
-    return PatchSampler(volumes, layout, measure_normalisation(volumes), settings)
 
 
 def weights(folder):
     return (folder / "weights.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize(
-    "changes", [PLAIN, {"noise_hu": 50.0}, {"shift_hu": 100.0}, {"kernel_change": 1.0}]
-)
-@pytest.mark.parametrize("context", [1, 3, 5])
-def test_true_slices_of_a_patch_average_to_its_thick_slice_whatever_the_augmentation(
-    changes, context
-):
-    sampler = make_sampler(context=context, **{**PLAIN, **changes})
-    inputs, true = sampler.batch(np.random.default_rng(3))
-    thick, base = inputs[:, context // 2], inputs[:, context:]
-    # float32 bicubic sums of values up to 3 in normalised units
-    assert_allclose(true.mean(1), thick, atol=1e-5)
-    assert_allclose(base.mean(1), thick, atol=1e-5)
-
-
-@pytest.mark.parametrize("view", ["axial", "upright"])
-def test_other_kernels_sharpen_and_soften_but_keep_flat_regions(view):
-    """Detail grows or shrinks by at most the given share; the mean stays."""
-    layout = Layout(3, 3, "box", view=view)
-    sampler = replace(make_sampler(**PLAIN, kernel_change=0.5), layout=layout)
-    flat = torch.full((4, 16, 16), 40.0)
-    rough = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(0))
-    ratios = []
-    for seed in range(20):
-        kept = sampler._other_kernel(flat, np.random.default_rng(seed))
-        assert_allclose(kept, flat, atol=1e-4)  # float32 sums of weights of 1
-        changed = sampler._other_kernel(rough, np.random.default_rng(seed))
-        ratios.append(float(changed.std() / rough.std()))
-        assert float(changed.mean()) == pytest.approx(float(rough.mean()), abs=0.02)
-    assert 0.5 <= min(ratios) < 0.8
-    assert 1.2 < max(ratios) <= 1.5
-
-
-def test_patches_are_what_the_volume_holds_where_nothing_is_augmented():
-    sampler = make_sampler(
-        **PLAIN, pixel_spacing_min_mm=0.8, pixel_spacing_max_mm=0.8, patch=48, all_axes=False
-    )
-    values = make_head().values
-    slices = {values[z].tobytes() for z in range(len(values))}
-    _, true = sampler.batch(np.random.default_rng(4))
-    n = sampler.normalisation
-    restored = np.rint(true.numpy() * n.scale_hu + n.centre_hu).astype(np.int16)
-    turns = [lambda a: a, lambda a: a.T]
-    flips = [np.s_[::1, ::1], np.s_[::-1, ::1], np.s_[::1, ::-1], np.s_[::-1, ::-1]]
-    for image in restored.reshape(-1, 48, 48):
-        views = [turn(image[flip]) for turn in turns for flip in flips]
-        assert any(np.ascontiguousarray(view).tobytes() in slices for view in views)
-
-
-def test_patch_channels_equal_those_of_the_whole_stack():
-    thin = make_head(1, shape=(90, 8, 8)).values.astype(np.float32)
-    layout = Layout(3, 3, "box")
-    whole = slice_channels(thin, 15, layout)
-    window = slice_channels(thin[3 * 9 : 3 * 22], 6, layout)
-    # the histospline's weights fall by 2 - sqrt(3) a slice; steps are up to 2000 HU
-    assert_allclose(window, whole, atol=2000 * (2 - np.sqrt(3)) ** 6)
-
-
-def test_body_holds_the_air_that_tissue_encloses_and_not_the_outside():
-    values = np.full((1, 9, 9), -1000, dtype=np.int16)
-    values[0, 2:7, 2:7] = 40
-    values[0, 4, 4] = -1000
-    body = body_mask(values)
-    assert body.sum() == 25
 
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth():
@@ -229,47 +144,6 @@ def test_last_weights_are_kept_beside_the_best_when_asked_for(manifest, tmp_path
     found = read_json(tmp_path / "model" / "model.json")["metrics"]
     is_same = all(torch.equal(best[name], last[name]) for name in best)
     assert is_same == (found["step"] == TINY.steps)
-
-
-def make_block(air_width=6):
-    """Tissue in air with an air channel of so many columns, and a plain slice of air."""
-    image = np.full((40, 40), -1000.0, dtype=np.float32)
-    image[5:35, 5:35] = 40.0
-    image[10:30, 20 : 20 + air_width] = -1000.0
-    return np.stack([image, np.full_like(image, -1000.0)])[:, None]
-
-
-def test_walls_are_a_band_around_the_airway_and_not_the_skin():
-    walls = wall_band(make_block())
-    assert walls[0, 0, 20, 18:28].tolist() == [True] * 4 + [False] * 2 + [True] * 4
-    assert not walls[0, 0, 20, 28:].any()
-    assert not walls[0, 0, 20, :18].any()
-    assert not walls[1].any()
-
-
-def test_errors_at_the_wall_count_in_its_score_alone():
-    true = torch.from_numpy(make_block())
-    walls = torch.from_numpy(wall_band(true.numpy()))
-    model = make_deblurring_model()
-    inputs = torch.cat([true] * 4, dim=1)
-    case = ValidationCase("block", inputs, true, walls, Score(0.0, None))
-    arithmetic = {"tile": 768, "precision": "float32", "device": "cpu"}
-    assert validate(model, [case], **arithmetic)["block"].psnr_db > 140  # float32 of 4095 HU
-    at_wall = inputs.clone()
-    at_wall[:, 3:][walls] += 20.0
-    score = validate(model, [replace(case, inputs=at_wall)], **arithmetic)["block"]
-    assert score.wall_psnr_db == pytest.approx(20 * np.log10(4095 / 20), abs=1e-3)
-    diluted = 10 * np.log10(walls.numel() / int(walls.sum()))
-    assert score.psnr_db == pytest.approx(score.wall_psnr_db + diluted, abs=1e-3)
-    without = replace(case, walls=torch.zeros_like(walls))
-    assert validate(model, [without], **arithmetic)["block"].wall_psnr_db is None
-
-
-def make_deblurring_model():
-    """Return a model of overlapping slices: three thick ones and their middle in, one out."""
-    layout = Layout(3, 3, "box", stride=1)
-    network = make_small("unet", layout.in_channels, layout.out_channels).eval()
-    return Model("unet", network, layout, Normalisation(-200.0, 500.0))
 
 
 def test_network_without_a_given_rate_has_its_own():

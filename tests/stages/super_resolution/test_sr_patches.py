@@ -1,0 +1,95 @@
+"""Patches hold what their volumes hold, and true slices average to the thick one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sr_volumes import TINY, make_head
+
+from stages.super_resolution.channels import slice_channels
+from stages.super_resolution.data import (
+    PatchSampler,
+    body_mask,
+    measure_normalisation,
+    prepare_volume,
+)
+from stages.super_resolution.layout import Layout
+
+PLAIN = {"noise_hu": 0.0, "shift_hu": 0.0}
+
+
+def make_sampler(**changes):
+    settings = TINY.model_copy(update=changes)
+    volumes = [prepare_volume("head", make_head(), np.random.default_rng(0))]
+    layout = Layout(settings.factor, settings.context, settings.profile)
+    return PatchSampler(volumes, layout, measure_normalisation(volumes), settings)
+
+
+@pytest.mark.parametrize(
+    "changes", [PLAIN, {"noise_hu": 50.0}, {"shift_hu": 100.0}, {"kernel_change": 1.0}]
+)
+@pytest.mark.parametrize("context", [1, 3, 5])
+def test_true_slices_of_a_patch_average_to_its_thick_slice_whatever_the_augmentation(
+    changes, context
+):
+    sampler = make_sampler(context=context, **{**PLAIN, **changes})
+    inputs, true = sampler.batch(np.random.default_rng(3))
+    thick, base = inputs[:, context // 2], inputs[:, context:]
+    # float32 bicubic sums of values up to 3 in normalised units
+    assert_allclose(true.mean(1), thick, atol=1e-5)
+    assert_allclose(base.mean(1), thick, atol=1e-5)
+
+
+@pytest.mark.parametrize("view", ["axial", "upright"])
+def test_other_kernels_sharpen_and_soften_but_keep_flat_regions(view):
+    """Detail grows or shrinks by at most the given share; the mean stays."""
+    layout = Layout(3, 3, "box", view=view)
+    sampler = replace(make_sampler(**PLAIN, kernel_change=0.5), layout=layout)
+    flat = torch.full((4, 16, 16), 40.0)
+    rough = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(0))
+    ratios = []
+    for seed in range(20):
+        kept = sampler._other_kernel(flat, np.random.default_rng(seed))
+        assert_allclose(kept, flat, atol=1e-4)  # float32 sums of weights of 1
+        changed = sampler._other_kernel(rough, np.random.default_rng(seed))
+        ratios.append(float(changed.std() / rough.std()))
+        assert float(changed.mean()) == pytest.approx(float(rough.mean()), abs=0.02)
+    assert 0.5 <= min(ratios) < 0.8
+    assert 1.2 < max(ratios) <= 1.5
+
+
+def test_patches_are_what_the_volume_holds_where_nothing_is_augmented():
+    sampler = make_sampler(
+        **PLAIN, pixel_spacing_min_mm=0.8, pixel_spacing_max_mm=0.8, patch=48, all_axes=False
+    )
+    values = make_head().values
+    slices = {values[z].tobytes() for z in range(len(values))}
+    _, true = sampler.batch(np.random.default_rng(4))
+    n = sampler.normalisation
+    restored = np.rint(true.numpy() * n.scale_hu + n.centre_hu).astype(np.int16)
+    turns = [lambda a: a, lambda a: a.T]
+    flips = [np.s_[::1, ::1], np.s_[::-1, ::1], np.s_[::1, ::-1], np.s_[::-1, ::-1]]
+    for image in restored.reshape(-1, 48, 48):
+        views = [turn(image[flip]) for turn in turns for flip in flips]
+        assert any(np.ascontiguousarray(view).tobytes() in slices for view in views)
+
+
+def test_patch_channels_equal_those_of_the_whole_stack():
+    thin = make_head(1, shape=(90, 8, 8)).values.astype(np.float32)
+    layout = Layout(3, 3, "box")
+    whole = slice_channels(thin, 15, layout)
+    window = slice_channels(thin[3 * 9 : 3 * 22], 6, layout)
+    # the histospline's weights fall by 2 - sqrt(3) a slice; steps are up to 2000 HU
+    assert_allclose(window, whole, atol=2000 * (2 - np.sqrt(3)) ** 6)
+
+
+def test_body_holds_the_air_that_tissue_encloses_and_not_the_outside():
+    values = np.full((1, 9, 9), -1000, dtype=np.int16)
+    values[0, 2:7, 2:7] = 40
+    values[0, 4, 4] = -1000
+    body = body_mask(values)
+    assert body.sum() == 25
