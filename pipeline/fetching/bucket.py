@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from pipeline.core.artefacts import FOLDER_SIDECAR
 from pipeline.core.errors import InputError
-from pipeline.fetching.download import RemoteFile
+from pipeline.fetching.remote_file import RemoteFile
 
 PUBLIC_ENDPOINT = "https://{bucket}.s3.amazonaws.com"
 PAGE_BYTES = 8_000_000

@@ -22,9 +22,11 @@ from pipeline.fetching.bucket import (
     list_files,
     parse_series,
 )
-from pipeline.fetching.download import PARTIAL_PREFIX, RemoteFile, download_all
 from pipeline.fetching.https import Patience, check_reachable, check_url, host_of, read_body
 from pipeline.fetching.lock import LOCK_NAME, CaseLock, lock_case, read_lock, write_lock
+from pipeline.fetching.parallel import download_all
+from pipeline.fetching.partial import PARTIAL_PREFIX
+from pipeline.fetching.remote_file import RemoteFile
 
 _LOG = logging.getLogger("ct2flow.fetch")
 MANIFEST_NAME = "manifest.csv"

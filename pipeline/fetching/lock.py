@@ -12,7 +12,8 @@ from pipeline.core.artefacts import read_json, write_json
 from pipeline.core.errors import InputError
 from pipeline.core.manifests import Case
 from pipeline.fetching.bucket import is_bucket_url
-from pipeline.fetching.download import PARTIAL_PREFIX, RemoteFile, file_digest
+from pipeline.fetching.partial import PARTIAL_PREFIX
+from pipeline.fetching.remote_file import RemoteFile, file_digest
 
 LOCK_NAME = "fetched.json"
 _FORMAT = 1
