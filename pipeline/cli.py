@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pipeline.core.errors import Ct2FlowError, UsageError
 from pipeline.core.progress import progress_file as progress_file_variable
 
 EXIT_INTERRUPTED = 130
+_COMMAND_WORD = re.compile(r"[A-Za-z][A-Za-z-]*")
 
 app = App(
     name="ct2flow",
@@ -79,9 +81,9 @@ def exit_code(arguments: Sequence[str]) -> int:
     try:
         dispatch(arguments)
     except Ct2FlowError as error:
-        return _fail(error.exit_code, str(error))
+        return _fail(error.exit_code, _no_such_command(arguments) or str(error))
     except (CycloptsError, ValidationError) as error:
-        return _fail(UsageError.exit_code, _one_sentence(error))
+        return _fail(UsageError.exit_code, _no_such_command(arguments) or _one_sentence(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -110,6 +112,26 @@ def _base_name(filename: object) -> str:
 def _fail(code: int, sentence: str) -> int:
     sys.stderr.write(f"ct2flow: error [{code}]: {sentence}\n")
     return code
+
+
+def _no_such_command(arguments: Sequence[str]) -> str:
+    """Return the commands there are, where a failed word was meant as one; else nothing.
+
+    A command that takes files and has commands below it, such as compare, takes a misspelt one for
+    a file: only the failure shows that it was none.
+    """
+    above, apps, rest = app.parse_commands(arguments)
+    names = [name for name in apps[-1] if not name.startswith("-")]
+    if apps[-1].default_command is None or not names or not rest:
+        return ""
+    word = rest[0]
+    if not _COMMAND_WORD.fullmatch(word) or Path(word).exists():
+        return ""
+    command = " ".join(("ct2flow", *above))
+    return (
+        f"{word}: is no file or folder here and no command of '{command}', which has "
+        f"{', '.join(names)}; correct it or see '{command} --help'."
+    )
 
 
 def _one_sentence(error: CycloptsError | ValidationError) -> str:

@@ -91,6 +91,40 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, capsys):
     assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (
+            ["compare", "flow", "A", "B", "--baseline", "A", "--output", "x.json"],
+            3,
+            "flow: is no file or folder here and no command of 'ct2flow compare', which has "
+            "images, surfaces;",
+        ),
+        (["compare", "flow", "A", "B"], 2, "which has images, surfaces;"),
+        (["compare", "image", "A", "--reference", "B", "--output", "x"], 2, "image: is no"),
+        (["train", "on-the-flyy", "A"], 2, "which has on-the-fly, compare;"),
+        (["simulate", "validat"], 2, "no command of 'ct2flow simulate', which has "),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_those_that_there_are(
+    arguments, code, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.exit_code(arguments) == code
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["flow", "flow.json", "some/flow", "flow2"])
+def test_a_file_that_is_there_or_looks_like_one_is_not_taken_for_a_command(
+    word, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flow").mkdir()
+    arguments = ["compare", word, "--baseline", word, "--output", "x.json"]
+    assert cli.exit_code(arguments) == 3
+    assert "no such file" in capsys.readouterr().err
+
+
 def test_a_missing_scan_is_named_and_ends_with_3(tmp_path, capsys):
     arguments = ["run", str(tmp_path / "absent"), "--output", str(tmp_path / "out")]
     assert cli.exit_code(arguments) == 3
