@@ -32,7 +32,9 @@ def compare(
     manifest
         CSV file of prepared volumes (.nii.gz) with the roles train, test and, wanted, validation.
     output
-        Folder to write: report.md, report.html, report.json, plan.json, models, cases, results.
+        Folder to write: report.md, report.html, report.json, plan.json, models, cases, results. A
+        file notes.md that you put there, with what you read in the tables, is part of the report
+        whenever it is written.
     settings
         Networks, seeds, budget and test region.
     training

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from pipeline.network_comparison.charts import learning_curves
+from pipeline.network_comparison.notes import HEADING, SOURCE, note_paragraphs
 from pipeline.network_comparison.pictures import WINDOW_HU
 from pipeline.network_comparison.tables import (
     case_sentence,
@@ -44,6 +45,10 @@ figure { margin: 0 } img { width: 19rem; image-rendering: pixelated } figcaption
 <h1>Networks beside one another</h1>
 {% for line in introduction if line %}<p>{{ line | bold }}</p>
 {% endfor %}
+{% if notes %}<h2>{{ notes_heading }}</h2>
+<p><small>{{ notes_source | marked }}</small></p>
+{% for note in notes %}<p>{{ note | marked }}</p>
+{% endfor %}{% endif %}
 <h2>The choice by pressure-relevant error</h2>
 <ul>{% for line in choice %}<li>{{ line | bold }}</li>{% endfor %}</ul>
 {% macro shown(head, rows) %}
@@ -88,7 +93,9 @@ Research use only.</p>
 """
 
 
-def html(record: Mapping[str, Any], pictures: Mapping[str, Mapping[str, bytes]]) -> str:
+def html(
+    record: Mapping[str, Any], pictures: Mapping[str, Mapping[str, bytes]], notes: str = ""
+) -> str:
     """Return the page of a comparison record; nothing is loaded from elsewhere.
 
     Parameters
@@ -97,6 +104,8 @@ def html(record: Mapping[str, Any], pictures: Mapping[str, Mapping[str, bytes]])
         Content of report.json.
     pictures
         PNG of each method, by test case.
+    notes
+        Sentences by hand, Markdown; they follow the introduction.
     """
     environment = Environment(
         autoescape=select_autoescape(default_for_string=True),
@@ -104,10 +113,13 @@ def html(record: Mapping[str, Any], pictures: Mapping[str, Mapping[str, bytes]])
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["bold"] = _bold
+    environment.filters |= {"bold": _bold, "marked": _marked}
     return environment.from_string(_TEMPLATE).render(
         record=record,
         introduction=introduction(record),
+        notes=note_paragraphs(notes),
+        notes_heading=HEADING,
+        notes_source=SOURCE,
         choice=choice_lines(record),
         scores=score_table(record),
         costs=cost_table(record),
@@ -129,3 +141,9 @@ def html(record: Mapping[str, Any], pictures: Mapping[str, Mapping[str, bytes]])
 def _bold(text: str) -> Markup:
     """Turn the Markdown of a cell into HTML."""
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))  # noqa: S704 -- escaped
+
+
+def _marked(text: str) -> Markup:
+    """Turn the Markdown of a note into HTML; of a link its words, as the page may lie elsewhere."""
+    words = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(_bold(words))))  # noqa: S704 -- escaped

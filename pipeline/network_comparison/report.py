@@ -12,6 +12,7 @@ from pipeline.core.artefacts import read_json, read_sidecar, write_json
 from pipeline.core.provenance import commit, library_versions, package_version
 from pipeline.network_comparison.cases import PreparedCase
 from pipeline.network_comparison.judging import minimal_areas
+from pipeline.network_comparison.notes import read_notes
 from pipeline.network_comparison.page import html
 from pipeline.network_comparison.plan import BASELINES, PLAN, Plan, model_name
 from pipeline.network_comparison.scores import (
@@ -48,7 +49,7 @@ DEFINITION = {
 def write_report(
     output: Path, plan: Plan, manifest_name: str, left_out: Mapping[str, str]
 ) -> None:
-    """Write report.json, report.md and report.html from what is there.
+    """Write report.json, report.md and report.html from what is there, with the notes beside it.
 
     Parameters
     ----------
@@ -65,8 +66,9 @@ def write_report(
     draft = output / ".partial.report.json"
     write_json(draft, record)
     draft.replace(output / "report.json")
-    page = html(record, _pictures(output / PICTURES, record))
-    for name, text in (("report.md", markdown(record)), ("report.html", page)):
+    notes = read_notes(output)
+    page = html(record, _pictures(output / PICTURES, record), notes)
+    for name, text in (("report.md", markdown(record, notes)), ("report.html", page)):
         part = output / f".partial.{name}"
         part.write_text(text)
         part.replace(output / name)

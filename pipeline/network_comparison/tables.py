@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.network_comparison.notes import note_lines
 from pipeline.network_comparison.plan import BASELINES
 from pipeline.network_comparison.scores import AREA, DISTANCE, METRICS, Metric, metric_of
 
 
-def markdown(record: Mapping[str, Any]) -> str:
-    """Return the report of a comparison record as Markdown."""
+def markdown(record: Mapping[str, Any], notes: str = "") -> str:
+    """Return the report of a comparison record as Markdown.
+
+    Parameters
+    ----------
+    record
+        Content of report.json.
+    notes
+        Sentences by hand, Markdown; they follow the introduction.
+    """
     parts = [
         "# Networks beside one another",
         "",
         *introduction(record),
+        *note_lines(notes),
         "",
         "## The choice by pressure-relevant error",
         "",

@@ -258,6 +258,7 @@ def test_killed_and_run_again_it_ends_with_the_same_table(compared, tmp_path, mo
     for name in ("srcnn-seed1", "espcn-seed0"):
         next((copy / "results").glob(f"*/{name}.json")).unlink()
     (copy / "report.json").unlink()
+    (copy / "notes.md").write_text("What I read here.\n")
     trained = []
     real = comparison._train
 
@@ -270,6 +271,8 @@ def test_killed_and_run_again_it_ends_with_the_same_table(compared, tmp_path, mo
     compare_networks(manifest, copy, FEW, TINY)
     assert trained == ["srcnn-seed1"]
     assert table_of(copy) == table_of(output)
+    for name in ("report.md", "report.html"):
+        assert "What I read here." in (copy / name).read_text()
 
 
 @pytest.mark.slow
