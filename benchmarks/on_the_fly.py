@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.core.artefacts import read_json
+from pipeline.core.artefacts import digest, read_json
 from pipeline.core.volume import Volume, read_volume, write_volume
 from stages.super_resolution.baselines import thin_grid
 from stages.super_resolution.degradation import degrade, profile_taps
@@ -27,7 +27,7 @@ from stages.super_resolution.settings import (
     RestorationSettings,
     TrainingSettings,
 )
-from stages.super_resolution.stage import restore
+from stages.super_resolution.stage import SHIPPED_FOLDER, restore
 from stages.super_resolution.training_stage import train
 from stages.super_resolution.validation import psnr_db, wall_band
 
@@ -61,6 +61,7 @@ fit. PSNR in dB over 4095 HU; "walls" is within two pixels of an air-tissue edge
 {steps} steps of {batch} patches of {patch} x {patch}; one seed. A small region is soon learnt by heart: few
 steps at a small rate, few patches at walls, the statistics of batch normalisation kept, and the best step
 taken by the held-out slices. Where nothing is gained the model before is kept, and scores are equal.
+Shipped is the network whose weights have the sha256 {weights}.
 
 | scan | model | pairs | all | walls |
 |---|---|---|---|---|
@@ -168,7 +169,12 @@ def main() -> None:
         lines += compare("skull, the scanner's own", *skull, small, 5, folder)
     command = "python benchmarks/on_the_fly.py head.nii.gz skull-1mm.nii.gz skull-5mm.nii.gz FILE"
     text = TEXT.format(
-        command=command, share=SHARE, steps=FIT.steps, batch=FIT.batch_size, patch=FIT.patch
+        command=command,
+        share=SHARE,
+        steps=FIT.steps,
+        batch=FIT.batch_size,
+        patch=FIT.patch,
+        weights=digest(SHIPPED_FOLDER / "weights.safetensors")[:12],
     )
     options.output.write_text(text + "\n".join(lines) + "\n")
 

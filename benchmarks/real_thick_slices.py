@@ -49,8 +49,9 @@ TEXT = """# A scanner's own thick slices
 Made by `python benchmarks/real_thick_slices.py`; its first lines show the whole command.
 
 `philips-skull-phantom` is one scan reconstructed twice: {thin} slices of 1 mm and {count} of 5 mm. The 5 mm
-slices are restored to 1 mm and compared with the 1 mm series. No network has seen the skull: all are the same
-U-Net (width {width}, depth 4, three thick slices in), trained for {steps} steps of 8 patches of 64 x 64 on
+slices are restored to 1 mm and compared with the 1 mm series. No network here has seen the skull;
+the shipped one, which learnt from it, takes no part. All are the same U-Net (width {width}, depth 4, three
+thick slices in), trained for {steps} steps of 8 patches of 64 x 64 on
 {cases}, whose thick slices are made by a box of five or by the profile that
 `ct2flow triplets fit-profile` finds on the lower half of the pair ({taps} taps). All are judged on the upper
 half, thick slices {first} to {last}, which did not serve the fit.
