@@ -82,7 +82,7 @@ def make_gauge(opening: Opening, nodes: NodeTable, spacing_mm: float) -> Opening
 def sample_openings(
     gauges: Sequence[OpeningGauge],
     fields: Float[np.ndarray, "4 cell"],
-    flux: Float[np.ndarray, "opening"],
+    flux_m3_s: Float[np.ndarray, "opening"],
     scales: Scales,
     time_s: float,
 ) -> Sample:
@@ -92,8 +92,10 @@ def sample_openings(
     ----------
     gauges
         One for each opening.
-    fields, flux
-        Density deviation and velocity, and mass through each opening, lattice units.
+    fields
+        Density deviation and velocity, lattice units.
+    flux_m3_s
+        Volume flow through each opening.
     scales
         Size of the lattice units.
     time_s
@@ -103,7 +105,7 @@ def sample_openings(
     unit = scales.pressure_pa / SOUND_SPEED_SQUARED_LU
     return Sample(
         time_s,
-        flux * scales.flow_rate_m3_s,
+        flux_m3_s,
         np.array([r.static for r in found]) * unit,
         np.array([r.total for r in found]) * unit,
     )

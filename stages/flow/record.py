@@ -60,6 +60,7 @@ def flow_record(
             "convection": result.convection,
             "linear_wall_cells": _linear_wall_cells(lattice, result),
             "rescues": result.rescues,
+            "flux_quadrature": result.quadrature,
             "engine": result.engine,
             "precision": settings.precision,
             "threads": settings.threads,

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from stages.flow.convergence import Means, State
+from stages.flow.convergence import History, Means, State
+from stages.flow.lattice import SOUND_SPEED_SQUARED_LU
+from stages.flow.run_state import RunState
 from stages.flow.scales import Scales
+from stages.flow.settings import FlowSettings
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class FlowResult:
         Times that the run diverged and went back to its last whole state.
     convection
         ``corrected`` or ``plain``.
+    quadrature
+        Flux over the cells' sum of velocities; see `FluxQuadrature`.
     engine
         Name of the engine that computed.
     """
@@ -70,4 +75,42 @@ class FlowResult:
     lattice_velocity: float
     rescues: int
     convection: str
+    quadrature: float
     engine: str
+
+
+def flow_result(
+    run: RunState,
+    history: History,
+    scales: Scales,
+    settings: FlowSettings,
+    inlet: Bool[np.ndarray, "opening"],
+    *,
+    flow_m3_s: float,
+    engine: str,
+    bytes_per_cell: int,
+) -> FlowResult:
+    """Return the averaged flow of a run that has ended."""
+    state, mean, means = history.state(flow_m3_s), run.mean(), history.latest()
+    reference = means.outlet_pa(inlet)
+    return FlowResult(
+        scales=scales,
+        velocity_m_s=mean[1:].astype(np.float32),
+        pressure_pa=(mean[0] - reference).astype(np.float32),
+        reference_pa=reference,
+        means=means,
+        state=state,
+        reached=state.reached(settings.tolerance),
+        steps=run.step,
+        time_s=run.time_s,
+        mach_max=run.peak_lu / np.sqrt(SOUND_SPEED_SQUARED_LU),
+        window_s=run.window_s,
+        bytes_per_cell=bytes_per_cell,
+        walls=settings.walls,
+        calm=run.calm,
+        lattice_velocity=run.lattice_velocity,
+        rescues=run.rescues,
+        convection="corrected" if run.corrected else "plain",
+        quadrature=run.quadrature,
+        engine=engine,
+    )

@@ -66,6 +66,8 @@ class RunState:
         Steps for which it is watched.
     corrected
         Whether convection is corrected.
+    quadrature
+        Flux over the cells' sum of velocities at the last sample; see `FluxQuadrature`.
     """
 
     step: int
@@ -89,6 +91,7 @@ class RunState:
     tries: int = 0
     watch: int = 0
     corrected: bool = False
+    quadrature: float = 1.0
 
     @classmethod
     def begin(
@@ -164,7 +167,7 @@ class RunState:
 _COUNTS = ("step", "steps_to_sample", "rescues", "tries", "watch", "corrected")
 _NUMBERS = (
     *("time_s", "time_step_s", "window_s", "ramp_s"),
-    *("peak_ratio", "peak_lu", "block_start_s", "lattice_velocity", "whole_since_s"),
+    *("peak_ratio", "peak_lu", "block_start_s", "lattice_velocity", "whole_since_s", "quadrature"),
 )
 _ARRAYS = ("counts", "sums", "correction", "calm")
 _CONTROLS = ("level", "speed", "flux", "outlet")

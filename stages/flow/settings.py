@@ -47,7 +47,7 @@ class FlowSettings(BaseModel):
     walls: Literal["quadratic", "linear"] = Field(
         "quadratic",
         description="Order of the interpolated walls: in pipes of 8 and 12 cells quadratic was within 3 and "
-        "1 % of Poiseuille's gradient, linear 10 and 3 %; in an oblique gap of 4 cells 9 and 47 %.",
+        "1 % of Poiseuille's gradient, linear 10 and 3 %; in an oblique gap of 4 cells 5 and 47 %.",
     )
     convection: Literal["corrected", "plain"] = Field(
         "corrected",

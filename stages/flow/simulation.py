@@ -33,6 +33,7 @@ from stages.flow.openings import (
     opening_links,
     outlet_control,
 )
+from stages.flow.quadrature import FluxQuadrature
 from stages.flow.readings import make_gauge, sample_openings
 from stages.flow.rescue import (
     SMALLEST_SHARE,
@@ -44,7 +45,7 @@ from stages.flow.rescue import (
     peak_speed,
     wild_cells,
 )
-from stages.flow.result import FlowResult
+from stages.flow.result import FlowResult, flow_result
 from stages.flow.run_state import RunState, read_run, run_arrays
 from stages.flow.sampling import NodeTable
 from stages.flow.settings import FlowSettings
@@ -124,6 +125,7 @@ class Simulation:
         self._links, self._share = opening_links(
             openings, lattice, developed=settings.inlet == "developed"
         )
+        self._quadrature = FluxQuadrature.of(lattice)
         self._engine_name = engine_name(settings.engine)
         self._precision = np.dtype(settings.precision).type
         if resume is not None:
@@ -205,8 +207,9 @@ class Simulation:
         scales, control = self._scales, self._control
         pressure, velocity = start.field.pressure_pa, start.field.velocity_m_s
         fields = np.vstack([pressure / scales.pressure_pa, velocity / scales.velocity_m_s])
-        control.flux[:] = start.flux_m3_s / scales.flow_rate_m3_s
-        control.outlet[[3, 4]] = self._flow_m3_s / scales.flow_rate_m3_s
+        self._state.quadrature = self._quadrature.factor(velocity)
+        control.flux[:] = start.flux_m3_s / self._flux_unit_m3_s
+        control.outlet[[3, 4]] = self._flow_m3_s / self._flux_unit_m3_s
         control.outlet[0] = start.outlet_pa / scales.pressure_pa
         self._restart_engine(fields)
         self._state.refuge = Refuge.of(0.0, fields, control)
@@ -232,6 +235,11 @@ class Simulation:
     @property
     def _window_s(self) -> float:
         return self._state.window_s
+
+    @property
+    def _flux_unit_m3_s(self) -> float:
+        """Return the volume flow of a mass flow of one per step."""
+        return self._scales.flow_rate_m3_s * self._state.quadrature
 
     def _controls(self) -> OpeningState:
         count = len(self._openings)
@@ -335,7 +343,7 @@ class Simulation:
         """Set the flux that openings aim at: it rises smoothly to the target."""
         state, control = self._state, self._control
         rise = risen(state.time_s, state.ramp_s)
-        target = self._flow_m3_s / self._scales.flow_rate_m3_s * smooth_share(rise)
+        target = self._flow_m3_s / self._flux_unit_m3_s * smooth_share(rise)
         aim_outlets(control, target, self._base_rate)
         if control.given_velocity:
             area = np.array([o.area_mm2 for o in self._openings]) / self._lattice.spacing_mm**2
@@ -345,8 +353,10 @@ class Simulation:
 
     def _take_sample(self, fields: Float[np.ndarray, "4 cell"]) -> None:
         state = self._state
+        state.quadrature = self._quadrature.factor(fields[1:])
+        flux_m3_s = self._control.flux * self._flux_unit_m3_s
         self._history.append(
-            sample_openings(self._gauges, fields, self._control.flux, self._scales, state.time_s)
+            sample_openings(self._gauges, fields, flux_m3_s, self._scales, state.time_s)
         )
         units = np.array([self._scales.pressure_pa, *[self._scales.velocity_m_s] * 3])
         settled_s = state.whole_since_s + _SETTLING * self._window_s
@@ -375,26 +385,9 @@ class Simulation:
         self._engine.restart(fields, self._walls(), self._opening_links(), self._collision())
 
     def _result(self) -> FlowResult:
-        state, mean = self._history.state(self._flow_m3_s), self._state.mean()
-        means = self._history.latest()
-        reference = means.outlet_pa(self._inlet)
-        return FlowResult(
-            scales=self._scales,
-            velocity_m_s=mean[1:].astype(np.float32),
-            pressure_pa=(mean[0] - reference).astype(np.float32),
-            reference_pa=reference,
-            means=means,
-            state=state,
-            reached=state.reached(self._settings.tolerance),
-            steps=self.step,
-            time_s=self._state.time_s,
-            mach_max=self._state.peak_lu / np.sqrt(SOUND_SPEED_SQUARED_LU),
-            window_s=self._window_s,
-            bytes_per_cell=self._engine.bytes_per_cell,
-            walls=self._settings.walls,
-            calm=self._state.calm,
-            lattice_velocity=self._state.lattice_velocity,
-            rescues=self._state.rescues,
-            convection="corrected" if self._state.corrected else "plain",
+        return flow_result(
+            *(self._state, self._history, self._scales, self._settings, self._inlet),
+            flow_m3_s=self._flow_m3_s,
             engine=self._engine_name,
+            bytes_per_cell=self._engine.bytes_per_cell,
         )

@@ -12,7 +12,7 @@ from stages.flow.mesh import assemble
 from stages.flow.openings import OpeningLinks, OpeningState
 from stages.flow.validation.flows import NU_M2_S, Bench, Solved
 from stages.flow.validation.pipes import OBLIQUE, SIDES, pipe_flow
-from stages.flow.validation.rows import Outcome, at_most, near
+from stages.flow.validation.rows import Outcome, Row, at_most, near
 from stages.flow.validation.shapes import (
     Patches,
     anchored,
@@ -171,20 +171,30 @@ def mach(bench: Bench) -> Outcome:
     ]
     if bench.quick:
         return Outcome(rows)
-    flows = {u: throat_flow(bench, 8, OBLIQUE, lattice_velocity=u) for u in (0.1, 0.05)}
-    losses = {u: solved.result.means.loss_pa for u, solved in flows.items()}
-    for k, name in enumerate(("static", "total")):
-        rows.append(
-            near(
-                f"{name} pressure loss of a stenosis, lattice velocity 0.1 over 0.05",
-                *(losses[0.1][k], losses[0.05][k], _MACH_GOAL),
-                unit="Pa",
-                source="the flow is incompressible",
-                note=_mach_numbers(list(flows.values())),
-                numbers=flows[0.1].numbers(),
-            )
-        )
+    for cells in (8, 16):
+        rows += _mach_of_throat(bench, cells)
     return Outcome(rows)
+
+
+def _mach_of_throat(bench: Bench, cells: int) -> list[Row]:
+    """Compare the losses of a throat: what depends on the lattice velocity falls with the spacing.
+
+    It is no compressibility: at 8 cells the loss changes twice as much from 0.05 to 0.025 as from 0.1 to
+    0.05, since the lattice's own error at thin boundary layers grows as the relaxation time nears 1/2.
+    """
+    flows = {u: throat_flow(bench, cells, OBLIQUE, lattice_velocity=u) for u in (0.1, 0.05)}
+    losses = {u: solved.result.means.loss_pa for u, solved in flows.items()}
+    return [
+        near(
+            f"{name} pressure loss of a stenosis {cells} cells across, lattice velocity 0.1 over 0.05",
+            *(losses[0.1][k], losses[0.05][k], _MACH_GOAL),
+            unit="Pa",
+            source="the flow is incompressible",
+            note=_mach_numbers(list(flows.values())),
+            numbers=flows[0.1].numbers(),
+        )
+        for k, name in enumerate(("static", "total"))
+    ]
 
 
 def _mach_numbers(flows: list[Solved]) -> str:
