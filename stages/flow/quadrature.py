@@ -21,7 +21,7 @@ from stages.flow.lattice import OPPOSITE, VELOCITIES
 from stages.flow.mesh import WALL
 from stages.flow.voxels import SparseLattice
 
-_SMALLEST_DISTANCE = 0.1
+_SMALLEST_DISTANCE = 0.01
 """Closer to the wall a cell's own velocity tells no slope: it is taken from the cell behind."""
 _LARGEST = 0.2
 """Largest share that is believed: beyond it nothing is resolved."""
@@ -46,13 +46,18 @@ class FluxQuadrature:
 
     @classmethod
     def of(cls, lattice: SparseLattice) -> FluxQuadrature:
-        """Return the weights of a lattice; links without a cell behind them take no part."""
+        """Return the weights of a lattice."""
         link = lattice.links_of(WALL)
-        axis = np.abs(VELOCITIES[lattice.link_direction[link]]).sum(axis=1) == 1
-        behind = lattice.neighbour[OPPOSITE[lattice.link_direction[link]], lattice.link_cell[link]]
-        link, behind = link[axis & (behind >= 0)], behind[axis & (behind >= 0)]
-        here, back = quadrature_weights(lattice.link_distance[link].astype(np.float64))
-        return cls(lattice.link_cell[link], behind, here, back)
+        link = link[np.abs(VELOCITIES[lattice.link_direction[link]]).sum(axis=1) == 1]
+        cell, direction = lattice.link_cell[link], lattice.link_direction[link]
+        distance = np.ones(lattice.neighbour.shape)
+        distance[direction, cell] = lattice.link_distance[link]
+        behind = lattice.neighbour[OPPOSITE[direction], cell]
+        here, back = quadrature_weights(distance[direction, cell])
+        alone = behind < 0
+        across = distance[OPPOSITE[direction], cell]
+        here = np.where(alone, gap_weights(distance[direction, cell], across), here)
+        return cls(cell, np.where(alone, cell, behind), here, np.where(alone, 0.0, back))
 
     def factor(self, velocity: Float[np.ndarray, "3 cell"]) -> float:
         """Return the flux of a velocity field over the cells' sum, averaged along all passages."""
@@ -78,7 +83,7 @@ def quadrature_weights(
 
     Notes
     -----
-    Exact for parabolas; closer than a tenth of a link, for straight profiles.
+    Exact for parabolas; closer than a hundredth of a link, for straight profiles.
     """
     q = np.maximum(distance, _SMALLEST_DISTANCE)
     e = distance + 0.5
@@ -90,3 +95,18 @@ def quadrature_weights(
     a = np.where(close, 0.0, a)
     weights = slope * s + bend * a
     return weights[0] - 1.0, weights[1]
+
+
+def gap_weights(
+    distance: Float[np.ndarray, "link"], across: Float[np.ndarray, "link"]
+) -> Float[np.ndarray, "link"]:
+    """Return half of what one cell between two walls misses of its parabola, as a weight of its velocity.
+
+    Parameters
+    ----------
+    distance, across
+        Of the cell to the one wall and to the other, link lengths.
+    """
+    q, r = (np.maximum(d, _SMALLEST_DISTANCE) for d in (distance, across))
+    weights: Float[np.ndarray, "link"] = 0.5 * ((q + r) ** 3 / (6 * q * r) - 1)
+    return weights

@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import Float
 
 from stages.flow.mesh import assemble
-from stages.flow.quadrature import FluxQuadrature, quadrature_weights
+from stages.flow.quadrature import FluxQuadrature, gap_weights, quadrature_weights
 from stages.flow.validation.flows import NU_M2_S, RHO_KG_M3, Bench
 from stages.flow.validation.pipes import at_place
 from stages.flow.validation.references import rectangle_friction_reynolds
@@ -31,11 +31,22 @@ def test_weights_complete_the_midpoint_rule_for_any_parabola(distance: float) ->
 
 
 def test_cells_on_the_wall_take_the_slope_from_behind() -> None:
-    distance = 0.01
+    distance = 1e-4
     here, back = quadrature_weights(np.array([distance]))
     straight = here[0] * distance + back[0] * (1 + distance)
     assert straight == pytest.approx((distance - 0.5) ** 2 / 2 - 1 / 24, abs=1e-12)
     assert abs(here[0] + 1.0) < 1e-12
+
+
+@pytest.mark.parametrize(("distance", "across"), [(0.5, 0.5), (0.2, 0.7), (0.9, 0.35)])
+def test_one_cell_between_two_walls_stands_for_its_parabola(
+    distance: float, across: float
+) -> None:
+    value, gap = distance * across, distance + across
+    both = gap_weights(np.array([distance]), np.array([across])) + gap_weights(
+        np.array([across]), np.array([distance])
+    )
+    assert value * (1 + both[0]) == pytest.approx(gap**3 / 6, rel=1e-12)
 
 
 def _lattice(cells: float, turn: Float[np.ndarray, "3 3"], place: tuple[float, float, float],
@@ -81,6 +92,18 @@ def test_oblique_pipes_need_no_correction() -> None:
     assert FluxQuadrature.of(lattice).factor(_poiseuille(lattice, turn)) == pytest.approx(
         1.0, abs=2e-3
     )
+
+
+@pytest.mark.parametrize("cells", [1.5, 2.0, 3.0])
+def test_narrow_oblique_slits_need_no_correction(cells: float) -> None:
+    """Their cells' sum is right on average; weights that do not close the parabolas would not be."""
+    turn = rotation(35.0, 20.0, 10.0)
+    slit = tube(rectangle(24.0, cells), 40.0, turn=turn)
+    lattice = build_lattice(assemble(slit), 1.0)
+    x, y, _ = (lattice.centres_mm @ turn).T
+    profile = np.maximum(1 - (2 * y / cells) ** 2, 0) * np.maximum(1 - (x / 12) ** 2, 0)
+    factor = FluxQuadrature.of(lattice).factor(profile * turn[:, 2:3])
+    assert factor == pytest.approx(1.0, abs=2e-3)
 
 
 def test_slits_with_walls_halfway_carry_less_than_their_cells() -> None:
