@@ -10,6 +10,7 @@ namespace {
 constexpr double kReflected = 0.8;
 constexpr int kParts = 16;  // of the openings' links: sums do not depend on the number of threads
 constexpr int64_t kTilesPerThread = 64;   // fewer are not worth a thread
+constexpr size_t kSoon = 8;  // links between asking for their records and reading them
 constexpr int64_t kPieces = 16;           // of each thread's work, for those that wait to take over
 
 // Of each direction the share of a velocity.
@@ -350,6 +351,9 @@ void Engine<T>::return_from_openings(const OpeningControl& control, double answe
     std::fill(flux, flux + count, 0.0);
     for (size_t k = part * links / kParts; k < (part + 1) * links / kParts; ++k) {
       const OpeningLink& link = openings_.links[k];
+      const OpeningLink& later = openings_.links[std::min(k + kSoon, links - 1)];
+      for (int64_t place : {later.out, later.second, later.cell, later.behind})
+        __builtin_prefetch(records_.data() + place);
       const T value = returned_by(link, control, answer);
       returned_[size_t(link.place)] = value;
       const double gain = double(value) - double(records_[size_t(link.out)]);

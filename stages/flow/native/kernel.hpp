@@ -7,6 +7,7 @@
 // returns waits in a list of its own, since the slot ahead may belong to fluid behind a thin wall.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 
 #include "collision.hpp"
@@ -20,6 +21,8 @@ struct Kernel {
   static constexpr int W = Pack<T>::width < L ? Pack<T>::width : L;
   static constexpr int kParts = L / W;
   static constexpr int kTile = kQ * L;
+  // Tiles between asking for memory and using it: 1 is too late, 4 no longer fit the nearest cache.
+  static constexpr int64_t kSoon = 2;
   static constexpr Bits kAll = Bits((1ull << W) - 1);
   using V = Vector<T>;
   static_assert(W == Pack<T>::width && L % W == 0, "a tile is a number of whole vectors");
@@ -278,9 +281,40 @@ struct Kernel {
     }
   }
 
+  // Ask for some values of each lane, beginning at a place.
+  static CT2FLOW_INLINE void fetch_lanes(const T* from, int values = 1) {
+    constexpr int line = 64;  // bytes
+    for (int k = 0; k < values * L * int(sizeof(T)); k += line)
+      __builtin_prefetch(reinterpret_cast<const char*>(from) + k, 1);
+  }
+
+  // Ask for what a later tile needs: it comes from more places than processors foresee by themselves.
+  template <bool Odd, Curves C>
+  static CT2FLOW_INLINE void fetch(const Tiles<T>& t, int64_t tile) {
+    const int32_t border = t.border[tile];
+    each_direction([&](auto q) CT2FLOW_INLINED {
+      // Rows ahead are asked for tile by tile: the lanes beside belong to the tile before or after.
+      fetch_lanes(Odd ? ahead<q>(t, tile, 0) - kC[q][0] : t.slot[q] + tile * L);
+      if constexpr (C == Curves::kCorrect && kC[q][0] == 0) {
+        const int64_t place = q > 0 ? t.ahead[tile * kNeighbours + (q > 0 ? q - 1 : 0)] : tile * L;
+        for (const T* velocity : t.velocity) fetch_lanes(velocity + place);
+      }
+    });
+    if constexpr (C != Curves::kNone) fetch_lanes(stress_of(t, tile, 0, 0), 6);
+    if (border < 0) return;
+    const int32_t link = t.borders[border].first_link;
+    constexpr int usual = 2;  // lists of a tile have some twenty links
+    fetch_lanes(t.returned + link, usual), fetch_lanes(t.walls.rest + link, usual);
+    if constexpr (C != Curves::kNone) fetch_lanes(t.walls.deferred + link, usual);
+    if constexpr (C == Curves::kCorrect)
+      for (const T* list : {t.walls.here, t.walls.ratio, t.walls.press, t.walls.inverse})
+        fetch_lanes(list + link, usual);
+  }
+
   template <bool Odd, bool Keep, Curves C>
   static void range(const Tiles<T>& t, int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
+      fetch<Odd, C>(t, std::min(tile + kSoon, end - 1));
       forget();
       const int32_t border = t.border[tile];
       if (border < 0) inner<Odd, Keep, C>(t, tile);
