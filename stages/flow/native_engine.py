@@ -2,8 +2,8 @@
 
 Notes
 -----
-Same collision, same walls, same openings as `engine.NumbaEngine`, on another layout: tiles of 16
-cells, one lattice updated in place. What differs beyond rounding: the deferred terms of the walls are
+Same collision, same walls, same openings as `engine.NumbaEngine`, on another layout: tiles of 8
+or 16 cells, one lattice updated in place. What differs beyond rounding: the deferred terms of the walls are
 corrected one step later, with the velocity of the cell behind of the step before. In a steady flow that
 is the same.
 """
@@ -17,7 +17,6 @@ from stages.flow.collision import Collision
 from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS, Q
 from stages.flow.native import _core
 from stages.flow.native.tiling import (
-    LANES,
     BorderTables,
     Tiling,
     WallTables,
@@ -29,7 +28,7 @@ from stages.flow.native.tiling import (
 from stages.flow.openings import OpeningLinks, OpeningState
 from stages.flow.walls import CORRECTION_RATE, CORRECTION_STEPS, WallLinks
 
-__all__ = ["LANES", "NativeEngine", "Tiling", "levels", "make_tiling"]
+__all__ = ["NativeEngine", "Tiling", "levels", "make_tiling"]
 
 
 def levels() -> tuple[str, ...]:
@@ -84,8 +83,8 @@ class NativeEngine:
         self._precision = np.dtype(precision).type
         self._links, self._neighbour = (link_cell, link_direction), neighbour
         self._bytes = 0
-        self._tiling = make_tiling(cells)
         core = _core.EngineSingle if self._precision is np.float32 else _core.EngineDouble
+        self._tiling = make_tiling(cells, core.lanes())
         self._core = core(self._tiling.tiles, threads, level or _core.best_level())
         self._core.set_cells(self._tiling.place)
         self._set_tables(walls, openings, collision)
@@ -211,7 +210,7 @@ class NativeEngine:
     def _bytes_of(self, borders: BorderTables, tables: WallTables) -> int:
         size, curved = np.dtype(self._precision).itemsize, len(tables.ratio) > 0
         values = 2 * Q + (6 if curved else 0)
-        tile = values * LANES * size + self._tiling.ahead.shape[1] * 4 + 4
+        tile = values * self._tiling.lanes * size + self._tiling.ahead.shape[1] * 4 + 4
         link = 3 * size + (size if curved else 0)
         border = 90 * len(borders.tile) + 16 * len(tables.block) + link * borders.links
         return int(tile * self._tiling.tiles + border)

@@ -49,9 +49,13 @@ const Kernels<T>& kernels_of(const std::string& level) {
 }
 
 template <class T>
+int lanes() { return kernels_of<T>("base").lanes; }
+
+template <class T>
 void bind(nb::module_& m, const char* name) {
   using E = Engine<T>;
   nb::class_<E>(m, name)
+      .def_static("lanes", &lanes<T>, "Return the cells of a tile, the same at every level.")
       .def("__init__", [](E* self, int64_t tiles, int threads, const std::string& level) {
         new (self) E(kernels_of<T>(level), tiles, threads);
       }, "tiles"_a, "threads"_a, "level"_a)

@@ -2,7 +2,7 @@
 
 Notes
 -----
-A tile holds the 19 populations of 16 neighbouring cells of a row one after the other, so that the
+A tile holds the 19 populations of 8 or 16 neighbouring cells of a row one after the other, so that the
 compiler's vectors need no gathering. The rows follow the axis along which the fewest tiles hold all
 cells. Directions are renumbered so that the kernel's x is that axis.
 """
@@ -19,9 +19,6 @@ from stages.flow.lattice import OPPOSITE, VELOCITIES, Q
 from stages.flow.openings import OpeningLinks
 from stages.flow.walls import WallLinks
 
-LANES = 16
-"""Cells of a tile."""
-
 
 @dataclass(frozen=True)
 class Tiling:
@@ -36,12 +33,15 @@ class Tiling:
     ahead
         For each direction that moves, the place of the cell ahead of the tile's first lane, as if rows
         were whole; links that end at the surface read other places than that.
+    lanes
+        Cells of a tile.
     """
 
     axes: tuple[int, int, int]
     tile: Int[np.ndarray, "cell"]
     lane: Int[np.ndarray, "cell"]
     ahead: Int[np.ndarray, "tile q"]
+    lanes: int
 
     @property
     def tiles(self) -> int:
@@ -51,7 +51,7 @@ class Tiling:
     @property
     def place(self) -> Int[np.ndarray, "cell"]:
         """Return the number of each cell's lane among those of all tiles."""
-        place: Int[np.ndarray, "cell"] = self.tile * LANES + self.lane
+        place: Int[np.ndarray, "cell"] = self.tile * self.lanes + self.lane
         return place
 
     @cached_property
@@ -63,37 +63,51 @@ class Tiling:
         return number
 
 
-def make_tiling(cells: Int[np.ndarray, "cell 3"]) -> Tiling:
-    """Choose the axis of the rows and number the tiles row by row."""
+def make_tiling(cells: Int[np.ndarray, "cell 3"], lanes: int) -> Tiling:
+    """Choose the axis of the rows and number the tiles row by row.
+
+    Parameters
+    ----------
+    cells
+        Indices (x, y, z) of the fluid cells.
+    lanes
+        Cells of a tile.
+    """
     best: tuple[int, int, int] | None = None
     keys: Int[np.ndarray, "tile"] | None = None
     for axis in range(3):
         axes = (axis, *(d for d in (0, 1, 2) if d != axis))
-        found = np.unique(_key(_tile_index(cells, axes), cells.max(axis=0)[list(axes)]))
+        found = np.unique(
+            _key(_tile_index(cells, axes, lanes), cells.max(axis=0)[list(axes)], lanes)
+        )
         if keys is None or len(found) < len(keys):
             best, keys = (axes[0], axes[1], axes[2]), found
     assert best is not None
     assert keys is not None
-    index = _tile_index(cells, best)
+    index = _tile_index(cells, best, lanes)
     limit = cells.max(axis=0)[list(best)]
-    key = _key(index, limit)
+    key = _key(index, limit, lanes)
     tile = np.searchsorted(keys, key)
     first = np.empty(len(keys), dtype=np.int64)
     first[tile] = np.arange(len(cells))
-    return Tiling(best, tile, cells[:, best[0]] % LANES, _ahead(index[first], keys, limit))
+    return Tiling(
+        best, tile, cells[:, best[0]] % lanes, _ahead(index[first], keys, limit, lanes), lanes
+    )
 
 
 def _tile_index(
-    cells: Int[np.ndarray, "cell 3"], axes: tuple[int, ...]
+    cells: Int[np.ndarray, "cell 3"], axes: tuple[int, ...], lanes: int
 ) -> Int[np.ndarray, "cell 3"]:
     index = cells[:, axes].astype(np.int64)
-    index[:, 0] //= LANES
+    index[:, 0] //= lanes
     return index
 
 
-def _key(index: Int[np.ndarray, "cell 3"], limit: Int[np.ndarray, "3"]) -> Int[np.ndarray, "cell"]:
+def _key(
+    index: Int[np.ndarray, "cell 3"], limit: Int[np.ndarray, "3"], lanes: int
+) -> Int[np.ndarray, "cell"]:
     """Number places row by row, with a margin of one on all sides."""
-    width, height = int(limit[0]) // LANES + 3, int(limit[1]) + 3
+    width, height = int(limit[0]) // lanes + 3, int(limit[1]) + 3
     key: Int[np.ndarray, "cell"] = (
         index[:, 0] + 1 + width * (index[:, 1] + 1 + height * (index[:, 2] + 1))
     )
@@ -104,13 +118,14 @@ def _ahead(
     index: Int[np.ndarray, "tile 3"],
     keys: Int[np.ndarray, "tile"],
     limit: Int[np.ndarray, "3"],
+    lanes: int,
 ) -> Int[np.ndarray, "tile q"]:
     table = np.empty((len(keys), Q - 1), dtype=np.int32)
     for q, step in enumerate(VELOCITIES[1:]):
-        beside = _find(_key(index + step * (0, 1, 1), limit), keys)
-        past = _find(_key(index + step, limit), keys) - step[0]
+        beside = _find(_key(index + step * (0, 1, 1), limit, lanes), keys)
+        past = _find(_key(index + step, limit, lanes), keys) - step[0]
         known = np.where(beside < len(keys), beside, past)
-        table[:, q] = np.minimum(known, len(keys)) * LANES + step[0]
+        table[:, q] = np.minimum(known, len(keys)) * lanes + step[0]
     return table
 
 
@@ -186,7 +201,7 @@ def border_tables(
     """
     tiles = tiling.tiles
     fluid = _bits(tiling, np.arange(len(tiling.tile)))
-    special = fluid != 2**LANES - 1
+    special = fluid != 2**tiling.lanes - 1
     for cells in (link_cell, recorded):
         special[tiling.tile[cells]] = True
     tile = np.flatnonzero(special)
@@ -263,9 +278,9 @@ def wall_tables(tiling: Tiling, borders: BorderTables, walls: WallLinks) -> Wall
     here, ratio, press, inverse = _curves(walls, place, borders.links)
     blocks = len(walls.first) - 1
     block = np.repeat(np.arange(blocks), np.diff(walls.first))
-    cells = np.unique((tile * blocks + block) * LANES + lane)
-    group, number = np.unique(cells // LANES, return_inverse=True)
-    lanes = np.bincount(number, np.exp2(cells % LANES), len(group))
+    cells = np.unique((tile * blocks + block) * tiling.lanes + lane)
+    group, number = np.unique(cells // tiling.lanes, return_inverse=True)
+    lanes = np.bincount(number, np.exp2(cells % tiling.lanes), len(group))
     first = np.searchsorted(group // max(blocks, 1), borders.tile)
     return WallTables(
         np.append(first, len(group)).astype(np.int32),
@@ -316,16 +331,16 @@ def opening_offsets(
     q = tiling.direction[links.direction]
     tile, lane = tiling.tile[links.cell], tiling.lane[links.cell]
     behind = walls.behind
-    rows = 2 * Q + 4
-    base = borders.record[borders.border[tile]].astype(np.int64) * rows * LANES
+    rows, lanes = 2 * Q + 4, tiling.lanes
+    base = borders.record[borders.border[tile]].astype(np.int64) * rows * lanes
     base_behind = borders.record[borders.border[tiling.tile[behind]]].astype(np.int64) * rows
     second = np.where(walls.near, q, Q + OPPOSITE[q])
     return np.stack(
         [
             borders.place(tile, lane, q),
-            base + (Q + q) * LANES + lane,
-            base + second * LANES + lane,
-            base + 2 * Q * LANES + lane,
-            (base_behind + 2 * Q) * LANES + tiling.lane[behind],
+            base + (Q + q) * lanes + lane,
+            base + second * lanes + lane,
+            base + 2 * Q * lanes + lane,
+            (base_behind + 2 * Q) * lanes + tiling.lane[behind],
         ]
     )

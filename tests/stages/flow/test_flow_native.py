@@ -386,19 +386,20 @@ def test_both_engines_return_the_same_from_openings_that_span_blocks(monkeypatch
 def test_opposite_directions_stay_opposite_in_the_kernel():
     for axes in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
         none = np.zeros(0, dtype=np.int64)
-        tiling = native_engine.Tiling(axes, none, none, np.zeros((0, Q - 1), dtype=np.int32))
+        tiling = native_engine.Tiling(axes, none, none, np.zeros((0, Q - 1), dtype=np.int32), 16)
         np.testing.assert_array_equal(
             tiling.direction[OPPOSITE], OPPOSITE[tiling.direction], strict=False
         )
 
 
-def test_rows_follow_the_axis_that_fills_tiles_best():
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_rows_follow_the_axis_that_fills_tiles_best(lanes: int):
     for axis in range(3):
         shape = [5, 5, 5]
         shape[axis] = 64
-        tiling = native_engine.make_tiling(np.argwhere(np.ones(shape, dtype=bool)))
+        tiling = native_engine.make_tiling(np.argwhere(np.ones(shape, dtype=bool)), lanes)
         assert tiling.axes[0] == axis
-        assert tiling.tiles == 5 * 5 * 64 // native_engine.LANES
+        assert tiling.tiles == 5 * 5 * 64 // lanes
 
 
 def test_an_engine_that_was_not_built_is_refused_by_name(monkeypatch):
