@@ -24,7 +24,9 @@ app = App(
     name="ct2flow",
     help="From a CT scan to the pressure loss of a nose. Research use only.",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `exit_code` says that it was one
 )
+app.meta.suppress_keyboard_interrupt = False
 app.command("pipeline.run_cli:run", name="run", help="One scan, end to end, to a report.")
 app.command("pipeline.run_cli:demo", name="demo", help="The embedded default case, end to end.")
 app.command("pipeline.run_cli:enhance", name="enhance", help="A coarse scan in, thin slices out.")
