@@ -14,6 +14,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
+from pipeline.core.command import command_words
 from pipeline.core.errors import Ct2FlowError, UsageError
 from pipeline.core.progress import progress_file as progress_file_variable
 
@@ -103,6 +104,7 @@ def exit_code(arguments: Sequence[str]) -> int:
 
 def dispatch(arguments: Sequence[str]) -> None:
     """Parse the arguments and run their command; failures are raised."""
+    command_words.set(tuple(arguments))
     app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_none")
 
 
