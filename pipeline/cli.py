@@ -14,6 +14,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
+from pipeline.core.command import command_words
 from pipeline.core.errors import Ct2FlowError, UsageError
 from pipeline.core.progress import progress_file as progress_file_variable
 
@@ -24,7 +25,9 @@ app = App(
     name="ct2flow",
     help="From a CT scan to the pressure loss of a nose. Research use only.",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `exit_code` says that it was one
 )
+app.meta.suppress_keyboard_interrupt = False
 app.command("pipeline.run_cli:run", name="run", help="One scan, end to end, to a report.")
 app.command("pipeline.run_cli:demo", name="demo", help="The embedded default case, end to end.")
 app.command("pipeline.run_cli:enhance", name="enhance", help="A coarse scan in, thin slices out.")
@@ -101,6 +104,7 @@ def exit_code(arguments: Sequence[str]) -> int:
 
 def dispatch(arguments: Sequence[str]) -> None:
     """Parse the arguments and run their command; failures are raised."""
+    command_words.set(tuple(arguments))
     app.meta(list(arguments), exit_on_error=False, print_error=False, result_action="return_none")
 
 

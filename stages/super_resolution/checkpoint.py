@@ -55,9 +55,19 @@ class CheckpointFolder:
         self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
     ) -> dict[str, Any] | None:
         """Load the last state of the same training and return its facts; None: begin anew."""
-        found = self._read_facts()
+        found = self.load(modules, optimizers)
         if found is None:
             self._clear()
+        else:
+            self._cut_metrics(int(found["step"]))
+        return found
+
+    def load(
+        self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    ) -> dict[str, Any] | None:
+        """Load the last state of the same training and return its facts; nothing is written."""
+        found = self._read_facts()
+        if found is None:
             return None
         tensors = read_tensors(self.path / _STATE)
         for key, module in modules.items():
@@ -67,7 +77,6 @@ class CheckpointFolder:
             )
         for key, optimizer in optimizers.items():
             _load_optimizer(optimizer, tensors, f"optimizer.{key}.")
-        self._cut_metrics(int(found["step"]))
         return found
 
     def save_best(self, network: nn.Module) -> None:

@@ -27,6 +27,7 @@ def train(
     settings: Annotated[TrainingSettings, Parameter(name="*")] = TrainingSettings(),  # noqa: B008
     data_root: Path | None = None,
     initial: Path | None = None,
+    devices: int = 1,
     overwrite: bool = False,
 ) -> None:
     """Train a network on the thin-slice volumes of a manifest.
@@ -45,9 +46,18 @@ def train(
         Folder that the manifest's paths are relative to; else the manifest's own.
     initial
         MODEL_DIR whose weights the training starts from, or 'shipped'.
+    devices
+        GPUs of this machine that share each batch, or processes where there is none; several
+        machines: docs/training.md. The model is the same, to rounding.
     overwrite
         Replace an existing output.
     """
+    if devices != 1:
+        from stages.super_resolution.launching import is_started_by_launcher, start_processes
+
+        if not is_started_by_launcher(devices):
+            start_processes(devices, settings)
+            return
     from stages.super_resolution.training_stage import train as run
 
     run(manifest, output, settings, data_root=data_root, initial=initial, overwrite=overwrite)

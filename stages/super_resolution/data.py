@@ -6,7 +6,7 @@ are degraded first and only the few that the network sees are resampled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate
 
 from pipeline.core.errors import InputError
 from pipeline.core.volume import Volume
+from stages.super_resolution.augmentation import Change, correlated, draw_flip
 from stages.super_resolution.channels import slice_channels, upright_channels
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.model import Normalisation
@@ -37,6 +38,12 @@ _POINTS = 200_000
 
 _EVERYWHERE = 0.05
 """Share of patches centred anywhere, so that plain air and the couch are seen too."""
+
+Cut = Callable[[], Float[Tensor, "channel y x"]]
+"""A patch whose every random number is drawn, and that is cut, degraded and resampled when called:
+of a batch that several processes share, each draws all and cuts its own."""
+Channels = Callable[[], Float[np.ndarray, "channel y x"]]
+"""What a patch's channels hold, HU, cut or made when called."""
 
 
 class PatchSource(Protocol):
@@ -154,11 +161,23 @@ class PatchSampler:
     bias: BiasedCentres | None = None
 
     def batch(
-        self, rng: Generator
+        self, rng: Generator, part: range | None = None
     ) -> tuple[Float[Tensor, "batch channel y x"], Float[Tensor, "batch z y x"]]:
-        """Return inputs (thick slices, baseline) and true thin slices, normalised."""
-        drawn = range(self.settings.batch_size)
-        return self._normalised([self._patch(self.draw_centre(rng), rng) for _ in drawn])
+        """Return inputs (thick slices, baseline) and true thin slices, normalised.
+
+        Parameters
+        ----------
+        rng
+            Source of the batch's random numbers.
+        part
+            Which patches of the batch are wanted; they are those of the whole. None: all.
+        """
+        patches = []
+        for index in range(self.settings.batch_size):
+            cut = self._patch(self.draw_centre(rng), rng)
+            if part is None or index in part:
+                patches.append(cut())
+        return self._normalised(patches)
 
     def draw_centre(self, rng: Generator) -> PatchCentre:
         """Draw where a patch is cut."""
@@ -174,7 +193,7 @@ class PatchSampler:
         self, centres: Sequence[PatchCentre], rngs: Sequence[Generator]
     ) -> tuple[Float[Tensor, "batch channel y x"], Float[Tensor, "batch z y x"]]:
         """Return a patch at each centre, each augmented by its own generator, normalised."""
-        return self._normalised([self._patch(c, g) for c, g in zip(centres, rngs, strict=True)])
+        return self._normalised([self._patch(c, g)() for c, g in zip(centres, rngs, strict=True)])
 
     def without_noise(self) -> PatchSampler:
         """Return a sampler whose patches are what the volume holds, shifted by no scanner."""
@@ -189,15 +208,20 @@ class PatchSampler:
         split = self.layout.in_channels
         return together[:, :split].contiguous(), together[:, split:].contiguous()
 
-    def _patch(self, centre: PatchCentre, rng: Generator) -> Float[Tensor, "channel y x"]:
+    def _patch(self, centre: PatchCentre, rng: Generator) -> Cut:
+        """Draw all that is random about a patch."""
         if self.layout.is_upright:
             return self._upright_patch(*self._turned(centre), rng)
-        channels = self._channels(centre, rng)
-        patch = _resized(channels, (self.settings.patch, self.settings.patch))
-        patch = self._other_kernel(patch, rng)
-        patch = patch + float(rng.uniform(-1, 1)) * self.settings.shift_hu
-        patch = patch + torch.from_numpy(self._noise(rng))
-        return _flip(patch, self.layout, rng)
+        channels, size = self._channels(centre, rng), (self.settings.patch, self.settings.patch)
+        other_kernel = self._other_kernel(rng)
+        shift_hu = float(rng.uniform(-1, 1)) * self.settings.shift_hu
+        noise, flip = self._noise(rng), draw_flip(self.layout, rng)
+
+        def cut() -> Float[Tensor, "channel y x"]:
+            patch = other_kernel(_resized(channels(), size)) + shift_hu
+            return flip(patch + torch.from_numpy(noise()))
+
+        return cut
 
     def _turned(
         self, centre: PatchCentre
@@ -207,10 +231,10 @@ class PatchSampler:
         spacing_mm = tuple(volume.spacing_mm[a] for a in axes)
         return volume.values.transpose(axes), spacing_mm, np.array(centre.point)[list(axes)]
 
-    def _channels(self, centre: PatchCentre, rng: Generator) -> Float[np.ndarray, "channel y x"]:
-        """Cut what the network sees around a point and what is true there, HU."""
+    def _channels(self, centre: PatchCentre, rng: Generator) -> Channels:
+        """Draw what is cut of what the network sees around a point and of what is true there."""
         slab, index = self._slab(*self._turned(centre), rng)
-        return slice_channels(slab, index, self.layout)
+        return lambda: slice_channels(slab.astype(np.float32), index, self.layout)
 
     def _upright_patch(
         self,
@@ -218,22 +242,31 @@ class PatchSampler:
         spacing_mm: tuple[float, ...],
         point: Int[np.ndarray, 3],
         rng: Generator,
-    ) -> Float[Tensor, "channel z u"]:
+    ) -> Cut:
         """Cut neighbouring planes, degrade them along z and resample them across."""
         settings, layout = self.settings, self.layout
-        thin, start = self._planes(values, spacing_mm[2], point, rng)
-        thin += float(rng.uniform(-1, 1)) * settings.shift_hu
-        thin += _correlated(rng, thin.shape) * np.float32(rng.uniform() * settings.noise_hu)
-        channels = upright_channels(thin, layout)
-        rows = np.arange(start, start + settings.patch)
-        # A volume with fewer slices than the patch has rows is mirrored at its end.
-        mirrored = np.pad(np.arange(channels.shape[1]), (0, settings.patch), mode="symmetric")
-        patch = _resized(channels[:, mirrored[rows]], (settings.patch, settings.patch))
-        patch = self._other_kernel(patch, rng)
+        slab, planes, start = self._planes(values, spacing_mm[2], point, rng)
+        shift_hu = float(rng.uniform(-1, 1)) * settings.shift_hu
+        white = rng.standard_normal((len(slab), len(planes), slab.shape[2]), np.float32)
+        deviation_hu = np.float32(rng.uniform() * settings.noise_hu)
+        other_kernel = self._other_kernel(rng)
         flips = [a for a in (1, 2) if rng.uniform() < 0.5 and (a == 2 or layout.is_symmetric)]
-        patch = patch.flip(flips) if flips else patch
-        turned = torch.cat([patch[:-1].flip(0), patch[-1:]])
-        return turned if rng.uniform() < 0.5 else patch
+        turns = rng.uniform() < 0.5
+
+        def cut() -> Float[Tensor, "channel z u"]:
+            thin = slab[:, planes].astype(np.float32)
+            thin += shift_hu
+            thin += correlated(white) * deviation_hu
+            channels = upright_channels(thin, layout)
+            rows = np.arange(start, start + settings.patch)
+            # A volume with fewer slices than the patch has rows is mirrored at its end.
+            mirrored = np.pad(np.arange(channels.shape[1]), (0, settings.patch), mode="symmetric")
+            patch = _resized(channels[:, mirrored[rows]], (settings.patch, settings.patch))
+            patch = other_kernel(patch)
+            patch = patch.flip(flips) if flips else patch
+            return torch.cat([patch[:-1].flip(0), patch[-1:]]) if turns else patch
+
+        return cut
 
     def _planes(
         self,
@@ -241,8 +274,8 @@ class PatchSampler:
         spacing_mm: float,
         point: Int[np.ndarray, 3],
         rng: Generator,
-    ) -> tuple[Float[np.ndarray, "z plane u"], int]:
-        """Cut the planes around a point, with what shapes their baseline; and the patch's row."""
+    ) -> tuple[Shaped[np.ndarray, "z plane u"], Int[np.ndarray, " context"], int]:
+        """Draw slices around a point, with what shapes their baseline; planes; the patch's row."""
         settings, stride, reach = self.settings, self.layout.slices, self.layout.context // 2
         phase = int(rng.integers(min(stride, len(values) - stride + 1)))
         cells = (len(values) - phase) // stride
@@ -250,20 +283,24 @@ class PatchSampler:
         first, last = max(0, own.start - WINDOW), min(cells, own.stop + WINDOW)
         planes = np.clip(np.arange(point[1] - reach, point[1] + reach + 1), 0, values.shape[1] - 1)
         columns = span(point[2], self.draw_edge_mm(rng) / spacing_mm, values.shape[2])
-        cut = slice(phase + stride * first, phase + stride * last)
-        thin = values[cut, :, columns][:, planes].astype(np.float32)
-        return thin, stride * (own.start - first) + int(rng.integers(stride))
+        slab = values[phase + stride * first : phase + stride * last, :, columns]
+        return slab, planes, stride * (own.start - first) + int(rng.integers(stride))
 
-    def _other_kernel(
-        self, patch: Float[Tensor, "channel y x"], rng: Generator
-    ) -> Float[Tensor, "channel y x"]:
-        """Sharpen or soften as another kernel would: in the plane, so that z knows nothing of it."""
+    def _other_kernel(self, rng: Generator) -> Change:
+        """Draw a kernel that sharpens or softens: in the plane, so that z knows nothing of it."""
         largest = self.settings.kernel_change
         if largest == 0:
-            return patch
-        sigma = (0, 0 if self.layout.is_upright else 1, 1)
-        detail = patch - torch.from_numpy(ndimage.gaussian_filter(patch.numpy(), sigma))
-        return patch + float(rng.uniform(-largest, largest)) * detail
+            return lambda patch: patch
+        sigma, share = (
+            (0, 0 if self.layout.is_upright else 1, 1),
+            float(rng.uniform(-largest, largest)),
+        )
+
+        def change(patch: Float[Tensor, "channel y x"]) -> Float[Tensor, "channel y x"]:
+            detail = patch - torch.from_numpy(ndimage.gaussian_filter(patch.numpy(), sigma))
+            return patch + share * detail
+
+        return change
 
     def draw_edge_mm(self, rng: Generator) -> float:
         """Draw the length of a patch from a range of pixel spacings."""
@@ -277,8 +314,8 @@ class PatchSampler:
         spacing_mm: tuple[float, ...],
         point: Int[np.ndarray, 3],
         rng: Generator,
-    ) -> tuple[Float[np.ndarray, "z y x"], int]:
-        """Cut the thin slices around a point; any phase of the thick slices is as likely."""
+    ) -> tuple[Shaped[np.ndarray, "z y x"], int]:
+        """Draw the thin slices around a point; any phase of the thick slices is as likely."""
         stride, edge_mm = self.layout.slices, self.draw_edge_mm(rng)
         rows = span(point[1], edge_mm / spacing_mm[1], values.shape[1])
         columns = span(point[2], edge_mm / spacing_mm[2], values.shape[2])
@@ -287,26 +324,16 @@ class PatchSampler:
         index = int(np.clip((point[0] - phase) // stride, 0, count - 1))
         first, last = max(0, index - WINDOW), min(count, index + WINDOW + 1)
         cut = slice(phase + stride * first, phase + stride * last)
-        return values[cut, rows, columns].astype(np.float32), index - first
+        return values[cut, rows, columns], index - first
 
-    def _noise(self, rng: Generator) -> Float[np.ndarray, "channel y x"]:
-        """Return the noise of a random scanner as every channel sees it."""
+    def _noise(self, rng: Generator) -> Channels:
+        """Draw the noise of a random scanner, as every channel sees it."""
         layout, edge = self.layout, self.settings.patch
-        thin = _correlated(rng, (layout.context * layout.slices, edge, edge))
-        thin *= np.float32(rng.uniform() * self.settings.noise_hu)
-        return slice_channels(thin, layout.context // 2, layout)
-
-
-def _correlated(rng: Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "z y x"]:
-    """Return noise of unit standard deviation as a reconstruction kernel correlates it.
-
-    A Gaussian of 0.7 pixels leaves 0.42 of the standard deviation of white noise.
-    """
-    white = rng.standard_normal(shape, np.float32)
-    noise: Float[np.ndarray, "z y x"] = ndimage.gaussian_filter(
-        white, (0, 0.7, 0.7), truncate=3.0
-    ) / np.float32(0.42)
-    return noise
+        white = rng.standard_normal((layout.context * layout.slices, edge, edge), np.float32)
+        deviation_hu = np.float32(rng.uniform() * self.settings.noise_hu)
+        return lambda: slice_channels(
+            correlated(white) * deviation_hu, layout.context // 2, layout
+        )
 
 
 def _resized(
@@ -343,19 +370,6 @@ def span(centre: int, length: float, available: int) -> slice:
     size = int(np.clip(round(length), 1, available))
     start = int(np.clip(centre - size // 2, 0, available - size))
     return slice(start, start + size)
-
-
-def _flip(
-    patch: Float[Tensor, "channel y x"], layout: Layout, rng: Generator
-) -> Float[Tensor, "channel y x"]:
-    in_plane = [axis for axis in (1, 2) if rng.uniform() < 0.5]
-    flipped = patch.flip(in_plane) if in_plane else patch
-    # A profile that leans to one side makes a mirrored stack that no scanner makes.
-    if rng.uniform() < 0.5 and layout.is_symmetric:
-        sizes = [layout.context, layout.slices, layout.slices]
-        groups = torch.split(flipped, sizes)
-        flipped = torch.cat([group.flip(0) for group in groups])
-    return flipped
 
 
 def _some_points(mask: Bool[np.ndarray, "z y x"], rng: Generator) -> Int[np.ndarray, "point 3"]:

@@ -118,6 +118,7 @@ def losses(
     true: Float[Tensor, "batch z y x"],
     terms: Mapping[str, float],
     weights: Float[Tensor, "batch z y x"] | None,
+    total: Float[Tensor, ""] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the mean of each term's image, before its weight in the sum; not the adversarial one.
 
@@ -131,19 +132,26 @@ def losses(
         Weight of each term.
     weights
         Weight of each pixel; None: all alike.
+    total
+        What the weights are taken to sum to; None: what they do. Of a batch that processes share
+        it is the mean over them, so that the mean of their losses is that of the whole batch.
     """
     return {
-        name: weighted_mean(LOSSES[name](found, true), weights)
+        name: weighted_mean(LOSSES[name](found, true), weights, total)
         for name in terms
         if name != ADVERSARIAL
     }
 
 
 def weighted_mean(
-    image: Float[Tensor, "batch z y x"], weights: Float[Tensor, "batch z y x"] | None
+    image: Float[Tensor, "batch z y x"],
+    weights: Float[Tensor, "batch z y x"] | None,
+    total: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the mean of an image under weights."""
-    return image.mean() if weights is None else (image * weights).sum() / weights.sum()
+    """Return the mean of an image under weights, whose sum may be given."""
+    if weights is None:
+        return image.mean()
+    return (image * weights).sum() / (weights.sum() if total is None else total)
 
 
 def wall_weights(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from numpy.random import Generator
 from torch import nn
 
@@ -27,6 +27,7 @@ from pipeline.core.volume import Volume
 from stages.super_resolution.channels import paired_channels
 from stages.super_resolution.data import (
     WINDOW,
+    Channels,
     PatchCentre,
     PatchSampler,
     TrainingVolume,
@@ -62,8 +63,8 @@ class MeasuredSampler(PatchSampler):
 
     volumes: Sequence[MeasuredVolume]
 
-    def _channels(self, centre: PatchCentre, rng: Generator) -> Float[np.ndarray, "channel y x"]:
-        """Cut thick slices around a point, and the thin ones of the cell that it lies in."""
+    def _channels(self, centre: PatchCentre, rng: Generator) -> Channels:
+        """Draw thick slices around a point, and the thin ones of the cell that it lies in."""
         values, spacing_mm, point = self._turned(centre)
         pair, slices = self.volumes[centre.volume], self.layout.slices
         thick, edge_mm = pair.thick.transpose(centre.axes), self.draw_edge_mm(rng)
@@ -71,9 +72,14 @@ class MeasuredSampler(PatchSampler):
         rows = span(point[1], edge_mm / spacing_mm[1], values.shape[1])
         columns = span(point[2], edge_mm / spacing_mm[2], values.shape[2])
         start = max(0, pair.first + cell - WINDOW)
-        window = thick[start : pair.first + cell + WINDOW + 1, rows, columns].astype(np.float32)
-        true = values[slices * cell : slices * (cell + 1), rows, columns].astype(np.float32)
-        return paired_channels(window, pair.first + cell - start, true, self.layout)
+        window = thick[start : pair.first + cell + WINDOW + 1, rows, columns]
+        true = values[slices * cell : slices * (cell + 1), rows, columns]
+        return lambda: paired_channels(
+            window.astype(np.float32),
+            pair.first + cell - start,
+            true.astype(np.float32),
+            self.layout,
+        )
 
 
 def check_view(layout: Layout) -> None:

@@ -36,6 +36,7 @@ from stages.super_resolution.on_the_fly import (
     takes_measured,
     training_settings,
 )
+from stages.super_resolution.processes import refuse_several
 from stages.super_resolution.region import Agreement, Region, judge_agreement, place_region
 from stages.super_resolution.settings import (
     OnTheFlySettings,
@@ -108,10 +109,12 @@ def train_on_the_fly(
     InputError
         If a volume or the model is unusable, or the region does not lie within the thick slices.
     UsageError
-        If an output exists, the patch does not suit the network, or the model sees upright planes.
+        If several processes were started, an output exists, the patch does not suit the network,
+        or the model sees upright planes.
     NumericalError
         If the training diverges.
     """
+    refuse_several("train on-the-fly")
     use_threads(settings.threads)
     base, machine = model_folder(model), chosen_machine(settings)
     for path in (output, *([restored] if restored else [])):

@@ -19,6 +19,8 @@ from stages.super_resolution.losses import (
     wall_weights,
 )
 from stages.super_resolution.model import Prediction, predict_slices
+from stages.super_resolution.processes import average_gradients, mean_over
+from stages.super_resolution.shared_statistics import share_statistics
 
 Losses = dict[str, Tensor]
 Step = Callable[[Tensor, Tensor], Losses]
@@ -57,9 +59,10 @@ class Learner:
     fabric: Fabric
 
     def learn(self, loss: Tensor, norm_max: float) -> None:
-        """Take one step down the loss, its gradient clipped."""
+        """Take one step down the loss, its gradient averaged over the processes and clipped."""
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
+        average_gradients(self.fabric, self.module)
         self.fabric.clip_gradients(
             self.forward, self.stepper, max_norm=norm_max, error_if_nonfinite=False
         )
@@ -75,6 +78,7 @@ def make_learner(
     ----------
     Loshchilov, Hutter, ICLR (2019), arXiv:1711.05101.
     """
+    module = share_statistics(module, fabric)
     module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=weight_decay)
     forward, stepper = fabric.setup(module, optimizer)
@@ -87,7 +91,7 @@ def plain_step(learner: Learner, layout: Layout, objective: Objective) -> Step:
     def step(inputs: Tensor, true: Tensor) -> Losses:
         learner.module.train()
         found = predict_slices(learner.forward, layout, inputs)
-        terms = _compare(found, true, objective)
+        terms = _compare(found, true, objective, learner.fabric)
         loss = _total(terms, objective)
         learner.learn(loss, objective.gradient_norm_max)
         return _detached(loss, terms, objective)
@@ -112,7 +116,7 @@ def adversarial_step(
         told = discriminator_loss(*_tell(judge, true, found.mean.detach()))
         judge.learn(told, objective.gradient_norm_max)
         judge.module.requires_grad_(requires_grad=False)
-        terms = _compare(found, true, objective)
+        terms = _compare(found, true, objective, learner.fabric)
         terms[ADVERSARIAL] = truth_logits_loss(_tell(judge, true, found.mean)[1])
         loss = _total(terms, objective)
         learner.learn(loss, objective.gradient_norm_max)
@@ -133,10 +137,11 @@ def _tell(judge: Learner, true: Tensor, restored: Tensor) -> tuple[Tensor, Tenso
     return of_true, of_restored
 
 
-def _compare(found: Prediction, true: Tensor, objective: Objective) -> Losses:
-    plain = objective.wall_weight == 1.0
-    weights = None if plain else wall_weights(true, objective.edge, objective.wall_weight)
-    return losses(found, true, objective.terms, weights)
+def _compare(found: Prediction, true: Tensor, objective: Objective, fabric: Fabric) -> Losses:
+    if objective.wall_weight == 1.0:
+        return losses(found, true, objective.terms, None)
+    weights = wall_weights(true, objective.edge, objective.wall_weight)
+    return losses(found, true, objective.terms, weights, mean_over(fabric, weights.sum()))
 
 
 def _total(terms: Losses, objective: Objective) -> Tensor:

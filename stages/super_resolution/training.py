@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pipeline.core.errors import NumericalError
 from pipeline.core.progress import Progress
@@ -31,6 +32,7 @@ from stages.super_resolution.optimisation import (
     make_learner,
     plain_step,
 )
+from stages.super_resolution.processes import leave_if_abandoned, mean_over, own_part
 from stages.super_resolution.schedule import rate_share, update_average
 from stages.super_resolution.settings import TrainingSettings, parse_loss
 from stages.super_resolution.validation import Score, ValidationCase, validate
@@ -77,10 +79,13 @@ def train_model(
     store: CheckpointFolder,
     *,
     precision: str,
-    device: str,
+    fabric: Fabric,
     discriminator: nn.Module | None = None,
 ) -> TrainingResult:
     """Train a model's network and return the best average of its weights.
+
+    Of several processes each takes its part of every batch; the leader judges and keeps the state,
+    and what it returns is complete.
 
     Parameters
     ----------
@@ -96,8 +101,8 @@ def train_model(
         Where the state is kept; a state of the same training is resumed.
     precision
         ``bfloat16`` or ``float32``.
-    device
-        ``cpu`` or ``cuda``.
+    fabric
+        Device, arithmetic and processes, connected.
     discriminator
         Opponent of an adversarial loss, with initial weights; needed for that loss alone.
 
@@ -106,36 +111,46 @@ def train_model(
     NumericalError
         If the loss is no longer finite.
     """
-    fabric = Fabric(accelerator=device, devices=1, precision=_fabric_precision(precision))
     learners = _make_learners(fabric, model, discriminator, settings)
     average = copy.deepcopy(model.network)
     modules = {name: learner.module for name, learner in learners.items()} | {"average": average}
     optimizers = {name: learner.optimizer for name, learner in learners.items()}
+    device = fabric.device.type
     judgement = Judgement(replace(model, network=average), cases, precision, device)
-    facts = store.resume(modules, optimizers) or {"step": 0, "best_psnr_db": -math.inf}
+    facts = _resume(fabric, store, modules, optimizers)
     make_step = _step_of(learners, model, settings)
     stream = scheduled_batches(
         sampler,
         settings,
         facts,
-        lambda: measure_importance(judgement.model, sampler, precision=precision, device=device),
+        lambda: _by_leader(
+            fabric,
+            lambda: measure_importance(
+                judgement.model, sampler, precision=precision, device=device
+            ),
+        ),
+        own_part(fabric, settings.batch_size),
     )
     start, seen = int(facts["step"]), []
     with Progress("train", settings.steps - start, "steps") as progress:
         for step, batch in enumerate(stream, start=start + 1):
+            leave_if_abandoned()
             _set_rates(learners, rate_at(step, settings))
             losses = make_step(*_place(batch, fabric))
             seen.append(losses)
             decay = min(settings.average_decay, step / (step + 10))
             update_average(average, learners["network"].module, decay)
             if step % settings.report_interval == 0 or step == settings.steps:
-                facts["step"], line = step, _report(step, seen, settings)
-                if step % settings.validation_interval == 0 or step == settings.steps:
-                    line |= _judge(judgement, facts, store)
-                store.save(modules, optimizers, facts, line)
+                facts["step"], line = step, _report(step, seen, settings, fabric)
+                if fabric.is_global_zero:
+                    if step % settings.validation_interval == 0 or step == settings.steps:
+                        line |= _judge(judgement, facts, store)
+                    store.save(modules, optimizers, facts, line)
                 seen = []
             progress.advance(loss=float(losses["loss"]))
-    store.load_best(average)
+    facts |= fabric.broadcast(facts)
+    if fabric.is_global_zero:
+        store.load_best(average)
     return TrainingResult(
         judgement.model,
         int(facts["best_step"]),
@@ -149,6 +164,7 @@ def scheduled_batches(
     settings: TrainingSettings,
     facts: dict[str, Any],
     measure: Callable[[], list[float]],
+    part: range | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches after the step in `facts`: uniform ones, then biased ones if asked for.
 
@@ -162,29 +178,35 @@ def scheduled_batches(
         What the state says; the importances are put into it, so that they are measured once.
     measure
         Returns the importances; called after the warm-up's last step.
+    part
+        Which patches of each batch are wanted; None: all.
     """
     start, steps = int(facts["step"]), settings.steps
     biased = settings.sampling == "importance"
     turn = min(settings.importance_warmup_steps, steps) if biased else steps
-    yield from batches(sampler, settings, start, turn)
+    yield from batches(sampler, settings, start, turn, part)
     if turn < steps:
         if "importance" not in facts:
             facts["importance"] = measure()
         chosen = biased_sampler(sampler, facts["importance"])
-        yield from batches(chosen, settings, max(start, turn), steps)
+        yield from batches(chosen, settings, max(start, turn), steps, part)
 
 
 def batches(
-    sampler: PatchSampler, settings: TrainingSettings, start: int, stop: int
+    sampler: PatchSampler,
+    settings: TrainingSettings,
+    start: int,
+    stop: int,
+    part: range | None = None,
 ) -> Iterator[Batch]:
-    """Yield the batches from after a step to another, made ahead in a thread.
+    """Yield the batches, or a part of each, from after a step to another, made ahead in a thread.
 
     Each step has a generator of its own, seeded by (seed, step): a resumed training draws what
     the uninterrupted one would have drawn.
     """
 
     def make(step: int) -> Batch:
-        return sampler.batch(np.random.default_rng([settings.seed, step]))
+        return sampler.batch(np.random.default_rng([settings.seed, step]), part)
 
     with ThreadPoolExecutor(max_workers=1) as executor:
         waiting: list[Future[Batch]] = []
@@ -245,8 +267,30 @@ def _place(batch: Batch, fabric: Fabric) -> Batch:
     return inputs.contiguous(memory_format=torch.channels_last), true
 
 
-def _report(step: int, seen: list[Losses], settings: TrainingSettings) -> dict[str, Any]:
-    means = {n: float(torch.stack([one[n] for one in seen]).double().mean()) for n in seen[0]}
+def _resume(
+    fabric: Fabric,
+    store: CheckpointFolder,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+) -> dict[str, Any]:
+    """Load the state in every process, once the leader has put the folder in order."""
+    facts = store.resume(modules, optimizers) if fabric.is_global_zero else None
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        facts = store.load(modules, optimizers)
+    return facts or {"step": 0, "best_psnr_db": -math.inf}
+
+
+def _by_leader(fabric: Fabric, measure: Callable[[], list[float]]) -> list[float]:
+    return fabric.broadcast(measure() if fabric.is_global_zero else [])
+
+
+def _report(
+    step: int, seen: list[Losses], settings: TrainingSettings, fabric: Fabric
+) -> dict[str, Any]:
+    """Return the means of the losses since the last report, over all processes."""
+    own = {n: torch.stack([one[n] for one in seen]).double().mean() for n in seen[0]}
+    means = {name: float(mean_over(fabric, value)) for name, value in own.items()}
     if not all(map(math.isfinite, means.values())):
         raise NumericalError(
             f"The training loss is no longer finite at step {step}; lower --learning-rate "
@@ -274,7 +318,3 @@ def _judge(judgement: Judgement, facts: dict[str, Any], store: CheckpointFolder)
         "mean_psnr_db": mean,
         "histospline_mean_psnr_db": baseline,
     }
-
-
-def _fabric_precision(precision: str) -> Any:
-    return "bf16-mixed" if precision == "bfloat16" else "32-true"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from pipeline.core.artefacts import publish
@@ -36,6 +37,7 @@ from stages.super_resolution.model_io import (
 )
 from stages.super_resolution.networks import build_discriminator
 from stages.super_resolution.plan import completed, layout_of, network_settings, recorded
+from stages.super_resolution.processes import OneVoice, check_batch, connect
 from stages.super_resolution.settings import (
     PROFILES,
     OnTheFlySettings,
@@ -49,7 +51,7 @@ from stages.super_resolution.validation import ValidationCase, prepare_validatio
 _LOG = logging.getLogger("ct2flow.train")
 SHIPPED = "shipped"
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "weights" / "unet-x3"
-TOLERANCE = "bitwise for one number of threads on one processor; else about 1 HU"
+TOLERANCE = "bitwise for one number of threads and processes on one processor; else about 1 HU"
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,30 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Machine:
-    """State where and in which arithmetic a training computes."""
+    """State where, in which arithmetic and in which processes a training computes."""
 
     device: str
     precision: str
+    fabric: Fabric
+
+
+@dataclass(frozen=True)
+class Order:
+    """Hold what a training was asked for; `root` is what the manifest's paths are relative to."""
+
+    manifest: Path
+    output: Path
+    settings: TrainingSettings
+    root: Path
+    initial: Path | None
+
+    def plan(self, cases: list[TrainingCase], machine: Machine) -> tuple[Layout, str]:
+        """Return what the network sees, and the digest of all that shapes the training."""
+        layout = layout_of(self.settings, read_taps(self.settings.profile))
+        mark = fingerprint(
+            cases, self.settings, layout, initial=self.initial, precision=machine.precision
+        )
+        return layout, mark
 
 
 def train(
@@ -102,36 +124,54 @@ def train(
         If the manifest, a volume or a fitted profile is unusable, or the initial model was trained
         on a patient of the role validation or test.
     UsageError
-        If the output exists, or the settings do not fit the network or the initial model.
+        If the output exists, or the settings do not fit the network, the initial model or the
+        number of processes.
     NumericalError
         If the training diverges.
     """
-    use_threads(settings.threads)
-    settings, machine = completed(settings), chosen_machine(settings)
-    initial = SHIPPED_FOLDER if initial == Path(SHIPPED) else initial
+    with OneVoice():
+        settings, machine = completed(settings), chosen_machine(settings)
+        use_threads(settings.threads)
+        check_batch(settings.batch_size, machine.fabric.world_size)
+        start = SHIPPED_FOLDER if initial == Path(SHIPPED) else initial
+        order = Order(manifest, output, settings, data_root or manifest.parent, start)
+        if machine.fabric.is_global_zero:
+            _lead(order, machine, overwrite=overwrite)
+        else:
+            _follow(order, machine)
+
+
+def _lead(order: Order, machine: Machine, *, overwrite: bool) -> None:
+    """Prepare the training for all processes, take part in it and write what comes of it."""
+    settings, initial = order.settings, order.initial
     fitted = [] if settings.profile in PROFILES else [Path(settings.profile)]
     with publish(
-        output,
+        order.output,
         kind="model",
         stage=STAGE,
         settings=recorded(settings),
-        inputs=[manifest, *fitted, *([initial] if initial else [])],
+        inputs=[order.manifest, *fitted, *([initial] if initial else [])],
         seed=settings.seed,
         device=machine.device,
         tolerance=TOLERANCE,
         overwrite=overwrite,
         folder=True,
     ) as pending:
-        cases = find_cases(manifest, data_root or manifest.parent)
+        cases = find_cases(order.manifest, order.root)
         if initial is not None:
-            pending.warnings += _check_history(manifest, cases, initial)
-        layout = layout_of(settings, read_taps(settings.profile))
-        mark = fingerprint(cases, settings, layout, initial=initial, precision=machine.precision)
-        store = CheckpointFolder(working_folder(output), mark)
+            pending.warnings += _check_history(order.manifest, cases, initial)
+        layout, mark = order.plan(cases, machine)
+        store = CheckpointFolder(working_folder(order.output), mark)
         ready = _prepare(cases, settings, layout, initial, VolumeStore(store.path / "volumes"))
+        machine.fabric.broadcast((cases, mark))
         result = run_training(ready, settings, store, machine)
         record = describe(
-            cases, ready.judged, result, settings=settings, manifest=manifest, initial=initial
+            cases,
+            ready.judged,
+            result,
+            settings=settings,
+            manifest=order.manifest,
+            initial=initial,
         )
         save_model(pending.path, result.model, network_settings(settings), record)
         (pending.path / "metrics.jsonl").write_text(store.metrics())
@@ -141,6 +181,24 @@ def train(
         if not ready.judged:
             pending.warnings.append("No validation case: the last weights were taken unjudged.")
     store.remove()
+
+
+def _follow(order: Order, machine: Machine) -> None:
+    """Take part in a training that the leader has prepared, in a folder that both see."""
+    nothing: tuple[list[TrainingCase], str] = ([], "")
+    cases, expected = machine.fabric.broadcast(nothing)
+    layout, mark = order.plan(cases, machine)
+    store = CheckpointFolder(working_folder(order.output), mark)
+    if mark != expected or not store.path.is_dir():
+        raise UsageError(
+            f"{store.path.name}: this process sees other settings, another version of ct2flow or "
+            "another folder than the first one; start the same command on all nodes, in a folder "
+            "that they share.",
+            path=store.path,
+        )
+    learnt, volumes = _with_role(cases, "train"), VolumeStore(store.path / "volumes")
+    ready = _prepare(learnt, order.settings, layout, order.initial, volumes)
+    run_training(ready, order.settings, store, machine)
 
 
 def run_training(
@@ -154,7 +212,7 @@ def run_training(
         settings,
         store,
         precision=machine.precision,
-        device=machine.device,
+        fabric=machine.fabric,
         discriminator=_discriminator(ready.model, settings),
     )
 
@@ -167,13 +225,16 @@ def working_folder(output: Path) -> Path:
 def chosen_machine(settings: TrainingSettings | OnTheFlySettings) -> Machine:
     """Turn ``auto`` into the device that is there and the arithmetic that is fast on it.
 
+    Of several processes each waits here for the others.
+
     Raises
     ------
     UsageError
-        If CUDA is asked for and not there.
+        If CUDA is asked for and not there, or not for every process.
     """
     device = chosen_device(settings.device)
-    return Machine(device, chosen_precision(settings.precision, device))
+    precision = chosen_precision(settings.precision, device)
+    return Machine(device, precision, connect(device, precision))
 
 
 def use_threads(threads: int | None) -> None:

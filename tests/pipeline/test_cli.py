@@ -70,6 +70,16 @@ def test_interruption_ends_with_130(monkeypatch):
     assert cli.exit_code([]) == cli.EXIT_INTERRUPTED
 
 
+def test_interrupted_command_says_so(monkeypatch, capsys):
+    def interrupt(*_arguments, **_keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.super_resolution.stage.export", interrupt)
+    arguments = ["export-onnx", "shipped", "--output", "x.onnx"]
+    assert cli.exit_code(arguments) == cli.EXIT_INTERRUPTED
+    assert "run the same command again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -53,13 +53,28 @@ def test_other_kernels_sharpen_and_soften_but_keep_flat_regions(view):
     rough = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(0))
     ratios = []
     for seed in range(20):
-        kept = sampler._other_kernel(flat, np.random.default_rng(seed))
+        kept = sampler._other_kernel(np.random.default_rng(seed))(flat)
         assert_allclose(kept, flat, atol=1e-4)  # float32 sums of weights of 1
-        changed = sampler._other_kernel(rough, np.random.default_rng(seed))
+        changed = sampler._other_kernel(np.random.default_rng(seed))(rough)
         ratios.append(float(changed.std() / rough.std()))
         assert float(changed.mean()) == pytest.approx(float(rough.mean()), abs=0.02)
     assert 0.5 <= min(ratios) < 0.8
     assert 1.2 < max(ratios) <= 1.5
+
+
+@pytest.mark.parametrize("view", ["axial", "upright"])
+def test_parts_of_a_batch_are_those_of_the_whole(view):
+    """Whatever is random about the patches that are not cut is drawn all the same."""
+    sampler = make_sampler(kernel_change=0.5, batch_size=6)
+    sampler = replace(sampler, layout=replace(sampler.layout, view=view))
+    for seed in range(4):
+        whole = sampler.batch(np.random.default_rng(seed))
+        parts = [
+            sampler.batch(np.random.default_rng(seed), range(start, start + 2))
+            for start in (0, 2, 4)
+        ]
+        for index, tensor in enumerate(whole):
+            assert torch.equal(torch.cat([part[index] for part in parts]), tensor)
 
 
 def test_patches_are_what_the_volume_holds_where_nothing_is_augmented():

@@ -94,7 +94,8 @@ def test_patch_does_not_depend_on_how_much_is_cut_around_it(monkeypatch):
     for window in (6, 9):
         monkeypatch.setattr("stages.super_resolution.data.WINDOW", window)
         rng = np.random.default_rng(2)
-        thin, start = sampler._planes(head.values, 0.8, np.array([60, 7, 9]), rng)
+        slab, planes, start = sampler._planes(head.values, 0.8, np.array([60, 7, 9]), rng)
+        thin = slab[:, planes].astype(np.float32)
         patches.append(upright_channels(thin, UPRIGHT)[:, start : start + TINY.patch])
     cut, wider = patches
     assert_allclose(cut[3], wider[3], atol=0)
