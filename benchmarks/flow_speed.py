@@ -368,7 +368,9 @@ def main(
     text = [
         "# Speed of the lattice engines\n",
         "Made by `python benchmarks/flow_speed.py docs/flow_speed.md`; what is compared is said there.",
-        f"Instruction set: {levels()[-1]}. MLUPS: million updates of fluid cells a second.\n",
+        f"Instruction set: {levels()[-1]}. MLUPS: million updates of fluid cells a second. "
+        "Quadratic walls come with corrected convection, which linear ones cannot have: its cost counts as "
+        "theirs in the last column.\n",
     ]
     for title, lattice, openings in cases:
         table = benchmark(title, lattice, openings, peer, output.parent, rounds)
