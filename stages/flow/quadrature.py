@@ -50,6 +50,8 @@ class FluxQuadrature:
         link = lattice.links_of(WALL)
         link = link[np.abs(VELOCITIES[lattice.link_direction[link]]).sum(axis=1) == 1]
         cell, direction = lattice.link_cell[link], lattice.link_direction[link]
+        # An opening opposite counts as a wall one link away: few cells, and a straight profile there moved
+        # oblique slits of 1.5 cells from 0.1 to 0.3 % of their flux.
         distance = np.ones(lattice.neighbour.shape)
         distance[direction, cell] = lattice.link_distance[link]
         behind = lattice.neighbour[OPPOSITE[direction], cell]
