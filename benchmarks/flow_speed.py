@@ -31,13 +31,13 @@ from stages.flow.native_engine import NativeEngine, levels
 from stages.flow.openings import Opening, OpeningLinks, OpeningState, make_openings, opening_links
 from stages.flow.stage import read_patches
 from stages.flow.voxels import SparseLattice, build_lattice
-from stages.flow.walls import WallLinks, interpolated_walls
+from stages.flow.walls import CORRECTION_STEPS, WallLinks, interpolated_walls
 
 BOX = (200, 250, 300)
 TAU = 0.502
-STEPS = {"native": 16, "numba": 6, "lbmpy": 6}
-"""Steps of one measurement: of the compiled engine, which corrects convection and curved walls every 16th
-step, one whole turn."""
+STEPS = {"native": CORRECTION_STEPS, "numba": 6, "lbmpy": 6}
+"""Steps of one measurement: of the compiled engine, one whole turn between its
+corrections of convection and curved walls."""
 PEER = """
 import sys, time
 import numpy as np, pystencils as ps

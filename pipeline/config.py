@@ -95,7 +95,7 @@ class WorkflowConfig(_Strict):
         description="Spacing of each lattice of a flow over that of the next finer one.",
     )
     lattices: int = Field(
-        2,
+        3,
         ge=1,
         le=4,
         description="Lattices of each flow, the finest of flow.spacing_mm: two give its discretisation error "
@@ -108,8 +108,7 @@ class WorkflowConfig(_Strict):
     restoration: RestorationSettings = RestorationSettings()
     airway: AirwaySettings = AirwaySettings()
     surface: SurfaceSettings = SurfaceSettings()
-    flow: FlowSettings = FlowSettings(spacing_mm=0.35, flow_throughs=0.25)
-    """A nose at 250 ml/s is filled in 140 ms; a quarter of that lets the jets settle."""
+    flow: FlowSettings = FlowSettings()
     comparison: ComparisonSettings = ComparisonSettings()
     report: ReportSettings = ReportSettings()
     dicom_export: DicomExportSettings = DicomExportSettings()

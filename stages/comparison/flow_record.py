@@ -48,17 +48,31 @@ class NumbersRecord(_Lenient):
 class ConvergenceRecord(_Lenient):
     """Say whether the run converged, to one state or to a steady mean of an unsteady flow.
 
-    `pressure_loss_change` is relative, between the last two averaging windows.
+    `pressure_loss_change` is the relative change within the last averaging windows, `time_mean_error` the
+    relative standard error of the mean over time of an unsteady flow.
     """
 
     reached: bool
     statistically_steady: bool | None = None
     pressure_loss_change: float | None = None
+    time_mean_error: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the flow became steady, or an unsteady one has a steady mean."""
+        return self.reached or bool(self.statistically_steady)
 
     @property
     def unsettled_percent(self) -> float:
-        """By how much a loss that had not converged still changed, percent; 0 if it had or is unknown."""
-        return 0.0 if self.reached else 100.0 * (self.pressure_loss_change or 0.0)
+        """What the state in time leaves open, percent of the loss; 0 if it converged or nothing is known.
+
+        Of an unsteady flow two standard errors of its mean, of one that had not settled its last change.
+        """
+        if self.reached:
+            return 0.0
+        if self.statistically_steady and self.time_mean_error is not None:
+            return 200.0 * self.time_mean_error
+        return 100.0 * (self.pressure_loss_change or 0.0)
 
 
 class FlowRecord(_Lenient):

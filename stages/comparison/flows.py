@@ -65,7 +65,7 @@ def members_spread(members: Flows) -> dict[str, Any]:
     return {
         "model_std_pa": float(np.std(losses_pa, ddof=1)) if len(losses_pa) > 1 else None,
         "members": {name: flow.pressure_loss.total_pa for name, flow in members.items()},
-        "members_converged": all(flow.convergence.reached for flow in members.values()),
+        "members_converged": all(flow.convergence.settled for flow in members.values()),
     }
 
 
@@ -136,7 +136,7 @@ def _lattice_errors(name: str, flows: Flows, coarse: CoarseFlows) -> dict[str, A
             {"spacing_mm": flow.lattice.spacing_mm, "total_pa": flow.pressure_loss.total_pa}
             for flow in rough
         ],
-        "coarse_converged": all(flow.convergence.reached for flow in rough),
+        "coarse_converged": all(flow.convergence.settled for flow in rough),
     }
 
 
@@ -210,9 +210,10 @@ def flow_comparison(entries: dict[str, dict[str, Any]], baseline: str) -> dict[s
             "deviation_percent": "100 (variant - baseline) / |baseline|, total pressure loss",
             "discretisation_percent": "error of the finest lattice's total pressure loss",
             "model_std_pa": "standard deviation of the total pressure losses of single networks",
-            "unsettled_percent": "change of the loss between the last two windows, if not converged",
+            "unsettled_percent": "two standard errors of the mean over time of an unsteady flow; change of "
+            "the loss within the last windows of one that had not settled; 0 if converged",
             "resolved": "the deviation exceeds its own lattice error, those of both losses, and what "
-            "both still changed by",
+            "the state in time leaves open",
         },
         "pressure_loss": entries,
     }
@@ -221,7 +222,9 @@ def flow_comparison(entries: dict[str, dict[str, Any]], baseline: str) -> dict[s
 def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what must be said wherever these losses are shown."""
     found = []
-    unsteady = [name for name, entry in entries.items() if not entry["converged"]]
+    open_ended = {name: entry for name, entry in entries.items() if not entry["converged"]}
+    unsteady = [name for name, entry in open_ended.items() if entry["statistically_steady"]]
+    unsettled = [name for name in open_ended if name not in unsteady]
     rough = [name for name, entry in entries.items() if entry.get("coarse_converged") is False]
     found += [
         f"{name}: the flow of a single network has not converged; its mean over time is part of "
@@ -231,7 +234,11 @@ def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     if unsteady:
         found.append(
-            f"{', '.join(unsteady)}: the flow has not converged; its mean over time is compared."
+            f"{', '.join(unsteady)}: the flow is unsteady; its mean over time is compared."
+        )
+    if unsettled:
+        found.append(
+            f"{', '.join(unsettled)}: the flow has not converged; its last mean over time is compared."
         )
     if rough:
         found.append(
@@ -241,7 +248,7 @@ def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return found + [
         f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not resolved: "
         f"smaller than its error (lattice: loss {entry['discretisation_percent']:.1f} %, "
-        f"deviation {entry['deviation_error_percent']:.1f} %; still changing by "
+        f"deviation {entry['deviation_error_percent']:.1f} %; in time "
         f"{entry['unsettled_percent']:.1f} %)."
         for name, entry in entries.items()
         if entry["resolved"] is False

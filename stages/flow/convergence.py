@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 MAX_IMBALANCE = 5e-3
 """Largest relative difference of inflow, outflow and target of a converged run."""
 _STATIONARY_CHANGE = 0.01
-"""A flow is statistically steady when the means of its last and next-to-last pairs of windows
-differ by less: half of what an unsteady run's own scatter is usually worth."""
-_STATIONARY_WINDOWS = 4
+"""A flow is statistically steady when the means of the two halves of its last windows differ by less:
+half of what an unsteady run's own scatter is usually worth."""
+_STATIONARY_WINDOWS = 3
 _UNSTEADY_SCATTER = 2e-3
 """A flow whose loss varies less within a window, relative to it, is on its way to be steady."""
 RAMP_WINDOWS = 1.0
@@ -85,16 +85,25 @@ class State:
     Parameters
     ----------
     change
-        Largest relative difference of the total loss between the means of the last windows, two or more.
+        Largest relative difference of the total loss between the last window's mean and those of the halves
+        of the last windows, two or more.
     imbalance
         Relative difference of inflow, outflow and target.
     stationary
         Whether the flow is unsteady but its windows no longer drift.
+    mean_error
+        Relative standard error of the last window's mean loss if the flow is stationary, by the method of
+        batch means over half windows, taken as independent [1]_.
+
+    References
+    ----------
+    .. [1] Flyvbjerg & Petersen (1989), J. Chem. Phys. 91, 461, doi:10.1063/1.457480.
     """
 
     change: float
     imbalance: float
     stationary: bool
+    mean_error: float | None = None
 
     def reached(self, tolerance: float) -> bool:
         """Return whether the flow is steady within the tolerances."""
@@ -111,8 +120,9 @@ class History:
     window_s
         Length of an averaging window.
     judged
-        Windows whose means must agree. Two suffice on the way up from rest; a run that began with another
-        lattice's flow passes plateaus while that turns into its own.
+        Windows whose halves must agree: whole windows do by chance where the loss turns between them. Two
+        suffice on the way up from rest; a run that began with another lattice's flow passes plateaus while
+        that turns into its own.
     since_s
         When the run began, or went back last: one window later the flow is judged.
     """
@@ -141,12 +151,12 @@ class History:
         """Return all samples, the first one first."""
         return tuple(self._samples)
 
-    def window(self, age: int = 0) -> Means | None:
-        """Return the means of the window that ended `age` windows ago; None within the ramp."""
+    def window(self, age: float = 0.0, share: float = 1.0) -> Means | None:
+        """Return the means of a share of a window that ended `age` windows ago; None within the ramp."""
         if not self._times:
             return None
         end = self._times[-1] - age * self._window_s
-        begin = end - self._window_s
+        begin = end - share * self._window_s
         if begin < self._since_s + RAMP_WINDOWS * self._window_s:
             return None
         first, last = bisect_right(self._times, begin), bisect_right(self._times, end)
@@ -169,25 +179,33 @@ class History:
 
     def state(self, target_m3_s: float) -> State:
         """Judge the run so far."""
-        windows = [self.window(age) for age in range(self._judged)]
-        later, earlier = windows[0], [w for w in windows[1:] if w is not None]
-        if later is None or len(earlier) < self._judged - 1:
+        later = self.window()
+        judged = self._halves(self._judged)
+        if later is None or len(judged) < 2 * self._judged:
             return State(np.inf, np.inf, stationary=False)
         scale = max(abs(later.loss_pa[1]), 1e-12)
-        change = max(abs(later.loss_pa[1] - w.loss_pa[1]) for w in earlier) / scale
+        change = max(abs(later.loss_pa[1] - half.loss_pa[1]) for half in judged) / scale
         inflow = float(later.flux_m3_s[self._inlet].sum())
         outflow = float(later.flux_m3_s[~self._inlet].sum())
         imbalance = max(abs(inflow - outflow), abs(outflow - target_m3_s)) / target_m3_s
         unsteady = later.scatter_pa > _UNSTEADY_SCATTER * scale and imbalance < MAX_IMBALANCE
-        return State(change, imbalance, stationary=unsteady and self._is_stationary(scale))
+        if not (unsteady and self._is_stationary(scale)):
+            return State(change, imbalance, stationary=False)
+        losses = [half.loss_pa[1] for half in self._halves(_STATIONARY_WINDOWS)]
+        error = float(np.std(losses, ddof=1)) / np.sqrt(2) / scale
+        return State(change, imbalance, stationary=True, mean_error=error)
+
+    def _halves(self, windows: int) -> list[Means]:
+        """Return the means of the halves of the last windows, the latest first, as far as there are."""
+        means = (self.window(age / 2, share=0.5) for age in range(2 * windows))
+        return [half for half in means if half is not None]
 
     def _is_stationary(self, scale: float) -> bool:
-        means = [self.window(age) for age in range(_STATIONARY_WINDOWS)]
-        losses = [m.loss_pa[1] for m in means if m is not None]
-        if len(losses) < _STATIONARY_WINDOWS:
+        losses = [half.loss_pa[1] for half in self._halves(_STATIONARY_WINDOWS)]
+        if len(losses) < 2 * _STATIONARY_WINDOWS:
             return False
         steps = np.sign(np.diff(losses))
         drifting = bool(np.all(steps == steps[0]))
-        half = _STATIONARY_WINDOWS // 2
-        change = abs(np.mean(losses[:half]) - np.mean(losses[half:])) / scale
+        middle = len(losses) // 2
+        change = abs(np.mean(losses[:middle]) - np.mean(losses[middle:])) / scale
         return not drifting and bool(change < _STATIONARY_CHANGE)

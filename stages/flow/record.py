@@ -76,6 +76,7 @@ def flow_record(
             "reached": result.reached,
             "statistically_steady": result.state.stationary,
             "pressure_loss_change": min(result.state.change, _LARGEST),
+            "time_mean_error": result.state.mean_error,
             "mass_imbalance": min(result.state.imbalance, _LARGEST),
             "simulated_time_s": result.time_s,
             "averaging_window_s": result.window_s,
@@ -226,8 +227,8 @@ def _convergence_caveats(result: FlowResult) -> list[str]:
     if result.state.stationary:
         return [
             "the flow is unsteady: the total pressure loss varies with a standard deviation of "
-            f"{scatter:.2g} Pa in time; its mean over the last {1e3 * result.window_s:.3g} ms, which "
-            f"changed by {change:.2g} % from the window before, is reported."
+            f"{scatter:.2g} Pa in time; its mean over the last {1e3 * result.window_s:.3g} ms is reported, "
+            f"with a standard error of {100 * (result.state.mean_error or 0.0):.2g} %."
         ]
     if not np.isfinite(result.state.change):
         return [
@@ -235,7 +236,7 @@ def _convergence_caveats(result: FlowResult) -> list[str]:
             "about its convergence; allow more --max-steps."
         ]
     return [
-        f"the run has not converged: the total pressure loss changed by {change:.2g} % between the "
-        f"last two windows, the flow rates are wrong by {100 * min(result.state.imbalance, 1e4):.2g} "
+        f"the run has not converged: the total pressure loss changed by {change:.2g} % within "
+        f"the last windows, the flow rates are wrong by {100 * min(result.state.imbalance, 1e4):.2g} "
         "% at most; allow more --max-steps."
     ]

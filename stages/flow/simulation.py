@@ -69,6 +69,9 @@ _SETTLING = 1.2
 """Windows until which fields are not averaged: the flow rate has just been raised."""
 _WINDOWS_PER_FLOW_THROUGH = 12
 """Length of an averaging window as a share of the time that fills the fluid volume once."""
+_LEAST_WINDOWS = 6
+"""Windows that a run may take whatever is set: one to raise the flow rate, up to two in which a nose forgets
+it, and three that show whether what is left is scatter."""
 _SHORTEST_INTERVAL = 32
 """Steps between samples at least: a sample costs about as much as a few steps."""
 _SOUND_TRANSITS = 6.0
@@ -275,7 +278,7 @@ class Simulation:
             return self.step / self._settings.max_steps
         steps = _CHEAP_UPDATES / len(self._lattice.cells)
         cheap_s = min(_CHEAP_FLOW_THROUGHS * self._fill_s, steps * self._scales.time_step_s)
-        least_s = self._state.whole_since_s + 4 * self._window_s
+        least_s = self._state.whole_since_s + _LEAST_WINDOWS * self._window_s
         longest_s = max(self._settings.flow_throughs * self._fill_s, least_s, cheap_s)
         return self._state.time_s / longest_s
 

@@ -157,8 +157,9 @@ def _simulate(
     nodes = NodeTable(lattice)
     record = flow_record(lattice, openings, result, settings, seconds)
     record["planes"] = measure_planes(surface, lattice, nodes, result, given.sections, settings)
-    if given.coarser:
-        record["discretisation"] = discretisation(record, given.coarser)
+    record["discretisation"] = discretisation(record, given.coarser) if given.coarser else None
+    if not given.coarser:
+        _LOG.info("one lattice: its error is unknown; --coarser or 'simulate refine' tell it")
     derived = derive(surface, lattice, openings, nodes, result, settings, given.sections)
     record |= derived.record
     for warning in derived.warnings:

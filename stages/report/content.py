@@ -96,15 +96,32 @@ def answer(results: Mapping[str, Any]) -> tuple[str, ...]:
         lines += [f"{text}: {', '.join(found)}."] if found else []
     without = [NAMES[key] for key in RESOLUTIONS[1:] if losses[key]["total_pa"] is None]
     lines += [f"No flow: {', '.join(without)} (the airway is closed there)."] if without else []
-    provisional = [NAMES[k] for k in RESOLUTIONS if losses[k].get("converged") is False]
-    if provisional:
-        largest = max(losses[k].get("unsettled_percent") or 0.0 for k in RESOLUTIONS)
-        lines.append(
-            f"Not converged: {', '.join(provisional)}. These losses are means over the last part of the run "
-            f"and changed by up to {number(largest, 1)} % between its last two windows; a deviation that is "
-            "called resolved is larger than that."
-        )
-    return tuple(lines)
+    return (*lines, *_state_in_time(losses))
+
+
+def _state_in_time(losses: Mapping[str, Any]) -> list[str]:
+    """Say which losses are means over time and what that leaves open."""
+    lines = []
+    still = [k for k in RESOLUTIONS if losses[k].get("converged") is False]
+    for unsteady, text in (
+        (
+            True,
+            "Unsteady flow: {names}. These losses are means over time, known within {error} % (two "
+            "standard errors)",
+        ),
+        (
+            False,
+            "Not converged: {names}. These losses are means over the last part of the run and changed by "
+            "up to {error} % within its last windows",
+        ),
+    ):
+        keys = [k for k in still if bool(losses[k].get("statistically_steady")) is unsteady]
+        if keys:
+            largest = max(losses[k].get("unsettled_percent") or 0.0 for k in keys)
+            names = ", ".join(NAMES[k] for k in keys)
+            said = text.format(names=names, error=number(largest, 1))
+            lines.append(f"{said}; a deviation that is called resolved is larger than that.")
+    return lines
 
 
 def _closed(airway: Mapping[str, Any]) -> tuple[str, ...]:

@@ -99,7 +99,8 @@ def verdict(key: str, entry: Mapping[str, Any]) -> str:
     if key != "hr" and entry.get("resolved"):
         words.append("resolved")
     if not entry.get("converged"):
-        words.append("flow not converged")
+        unsteady = entry.get("statistically_steady")
+        words.append("unsteady, mean over time" if unsteady else "flow not converged")
     if entry.get("coarse_converged") is False:
         words.append("a coarser flow not converged")
     return "; ".join(words) or "converged"

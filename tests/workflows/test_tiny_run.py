@@ -16,6 +16,7 @@ QUICK = [
     "model.source=histospline",
     "surface.spacing_mm=0.9",
     "flow.spacing_mm=1.2",
+    "lattices=2",
     "flow.max_steps=150",
 ]
 VARIANTS = {"hr", "lr", "interpolated", "sr"}

@@ -70,6 +70,17 @@ def test_a_deviation_that_the_runs_still_change_by_is_not_resolved():
     assert entry["resolved"] is False  # 10 % within 3 + 8 %
 
 
+def test_an_unsteady_flow_carries_two_standard_errors_of_its_mean():
+    record = flow(20, reached=False, change=0.08)
+    state = {"statistically_steady": True, "time_mean_error": 0.004}
+    steady = record.convergence.model_copy(update=state)
+    assert steady.settled
+    assert not record.convergence.settled
+    assert steady.unsettled_percent == pytest.approx(0.8)
+    old = steady.model_copy(update={"time_mean_error": None})
+    assert old.unsettled_percent == pytest.approx(8.0)
+
+
 def test_a_deviation_within_its_error_is_not_resolved():
     fine = {"hr": flow(20), "lr": flow(24), "sr": flow(20.2)}
     coarse = {"hr": [flow(20.4, 0.7)], "lr": [flow(24.5, 0.7)], "sr": [flow(20.6, 0.7)]}

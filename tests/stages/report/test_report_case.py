@@ -216,12 +216,29 @@ def test_a_missing_comparison_is_named(results_folder, tmp_path):
         report(copy, tmp_path / "report")
 
 
-def test_an_unconverged_flow_is_named_in_the_answer(tmp_path):
+@pytest.mark.parametrize(
+    ("unsteady", "answer", "verdict"),
+    [
+        (False, "Not converged: SR.", "flow not converged"),
+        (
+            True,
+            "Unsteady flow: SR. These losses are means over time, known within 0.7 %",
+            "unsteady, mean",
+        ),
+    ],
+)
+def test_a_flow_that_is_not_one_steady_state_is_named_in_the_answer(
+    unsteady, answer, verdict, tmp_path
+):
     folder = artefacts.write_case(tmp_path / "case")
     path = folder / "comparison" / artefacts.CASE / "flows.json"
     content = json.loads(path.read_text())
-    content["pressure_loss"]["sr"]["converged"] = False
+    content["pressure_loss"]["sr"] |= {
+        "converged": False,
+        "statistically_steady": unsteady,
+        "unsettled_percent": 0.7,
+    }
     path.write_text(json.dumps(content))
     page = (report(folder, tmp_path / "report") / "report.html").read_text()
-    assert "Not converged: SR." in page
-    assert "not resolved: smaller than its error; flow not converged" in page
+    assert answer in page
+    assert f"not resolved: smaller than its error; {verdict}" in page
