@@ -194,6 +194,11 @@ class TrainingSettings(BaseModel):
         "weights.safetensors are those that were best in validation.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of weights, patches and augmentation.")
+    deterministic: bool = Field(
+        default=False,
+        description="Use only algorithms that give the same bits in every run, on a GPU too; "
+        "slower there (docs/training.md).",
+    )
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="Arithmetic of the network; auto is bfloat16 where it is fast."
     )
