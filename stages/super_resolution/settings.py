@@ -139,7 +139,11 @@ class TrainingSettings(BaseModel):
         1.0, gt=0, le=10, description="Largest in-plane spacing that patches are resampled to, mm."
     )
     edge_fraction: float = Field(
-        0.5, ge=0, le=1, description="Share of patches centred on an air-tissue edge in the head."
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of patches centred on an air-tissue edge in the head, of the 95 % that "
+        "are not centred just anywhere; the rest is centred in the body.",
     )
     sampling: Literal["uniform", "importance"] = Field(
         "uniform",
