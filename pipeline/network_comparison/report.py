@@ -26,6 +26,7 @@ from pipeline.network_comparison.scores import (
     verdict,
 )
 from pipeline.network_comparison.tables import markdown
+from stages.comparison.images import MS_SSIM_DEFINITION, SSIM_DEFINITION
 
 REPORT_FORMAT = 2
 """1 wrote a spread of 0 for methods with a single run, and judged them by it."""
@@ -47,6 +48,8 @@ DEFINITION = {
     "hausdorff95_mm": "95 % quantile of the same distances",
     "image": "PSNR of HU clipped to -1024..3071 (peak 4095), soft tissue -160..240 (peak 400); "
     "wall: within 1.5 mm of the airway's wall; of the volume that is restored, as cut",
+    "ssim": SSIM_DEFINITION,
+    "ms_ssim": MS_SSIM_DEFINITION,
     "choice": "nearest surface (mean distance); of those tied with it, the best or tied in the error "
     "of the minimal area; of these, the smallest mean distance",
 }

@@ -12,6 +12,7 @@ import pytest
 from pipeline.core.artefacts import read_json
 from pipeline.network_comparison.notes import NOTES, note_lines, note_paragraphs, read_notes
 from pipeline.network_comparison.page import html
+from pipeline.network_comparison.report import DEFINITION
 from pipeline.network_comparison.tables import markdown, score_table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -49,6 +50,15 @@ def test_published_page_is_its_record_its_pictures_and_its_notes(record, kept):
     pictures = pictures_of(page)
     assert all(pictures[case["case"]] for case in record["test_cases"])
     assert page == html(record, pictures, kept)
+
+
+def test_published_definitions_are_those_of_the_code_and_of_every_kind_of_measure(record):
+    assert record["definition"] == DEFINITION
+    for key in ("ssim", "ms_ssim"):
+        assert "window" in DEFINITION[key]
+        assert "range 4095 HU" in DEFINITION[key]
+    report = (DOCS / "network_comparison.md").read_text()
+    assert all(f"- {name}: {text}" in report for name, text in DEFINITION.items())
 
 
 def test_published_arrows_exceed_a_spread_that_was_measured(record):
