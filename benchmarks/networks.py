@@ -2,9 +2,11 @@
 
     python benchmarks/networks.py --volume pcir.nii.gz --output docs/networks.md
     python benchmarks/networks.py --network unet --network msd        (to the screen)
+    python benchmarks/networks.py --device cuda                       (the table of costs, on a GPU)
 
 Each network is measured in a process of its own, with one thread and in processor seconds, the least
-of some repeats: a busy machine then changes little. Memory is what the process's peak grows by.
+of some repeats: a busy machine then changes little. Memory is what the process's peak grows by. On a GPU
+it is seconds by the clock, once the GPU has done its work, and the memory that torch has allocated.
 """
 
 from __future__ import annotations
@@ -28,10 +30,17 @@ from stages.super_resolution.baselines import restore_baseline
 from stages.super_resolution.consistency import make_consistent
 from stages.super_resolution.degradation import degrade
 from stages.super_resolution.layout import Layout
+from stages.super_resolution.losses import ADVERSARIAL
 from stages.super_resolution.model import Model, Normalisation, count_parameters
-from stages.super_resolution.networks import NETWORKS, build_network
+from stages.super_resolution.networks import NETWORKS, build_discriminator, build_network
 from stages.super_resolution.networks.msd import MSD, MSDSettings
-from stages.super_resolution.optimisation import Objective, make_learner, plain_step
+from stages.super_resolution.optimisation import (
+    Losses,
+    Objective,
+    adversarial_step,
+    make_learner,
+    plain_step,
+)
 from stages.super_resolution.restoration import Arithmetic, restore_images
 from stages.super_resolution.validation import psnr_db
 
@@ -65,8 +74,8 @@ is the baseline.
 
 `--loss` is a term or a sum of terms with weights: l1, mse, charbonnier, gradient, ssim, nll (the network
 also predicts a variance), adversarial (any network against SRGAN's discriminator; srgan adds 0.001 of it).
-For example `--loss charbonnier+0.1*gradient --wall-weight 5`. The tests hold the parameter counts of the
-papers.
+For example `--loss charbonnier+0.1*gradient --wall-weight 5`. The discriminator has 5,213,569 parameters,
+which training alone needs: MODEL_DIR does not keep them. The tests hold the parameter counts of the papers.
 
 **Agreement with the measurement.** With A the degradation by the slice profile, a restored volume x becomes
 x + A'(AA')^-1 (y - Ax), the nearest one whose profile means are the thick slices y; it never leads away
@@ -84,18 +93,28 @@ in the data, not of the network: that is the deviation between several models, d
 """
 
 
-def best(work: Callable[[], object], repeats: int) -> float:
-    """Return the least processor seconds of some runs; a long one is not repeated."""
+def best(work: Callable[[], object], repeats: int, device: str = "cpu") -> float:
+    """Return the least seconds of some runs, of the processor or on a GPU; a long one is not repeated."""
     seconds: list[float] = []
     while len(seconds) <= repeats and not any(one > LONG_S for one in seconds):
-        start = time.process_time()
+        start = now(device)
         work()
-        seconds.append(time.process_time() - start)
+        seconds.append(now(device) - start)
     return min(seconds)
 
 
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MIB_PER_KIB
+def now(device: str) -> float:
+    """Return processor seconds, or the clock once the GPU has done what it was given."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_mib(device: str) -> float:
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MIB_PER_KIB
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def make_network(name: str) -> torch.nn.Module:
@@ -103,22 +122,31 @@ def make_network(name: str) -> torch.nn.Module:
     return build_network(name, LAYOUT.in_channels, LAYOUT.out_channels, {}, generator)
 
 
-def measure(name: str, repeats: int) -> dict[str, float]:
+def make_discriminator(name: str) -> torch.nn.Module | None:
+    """Return the opponent that a network is trained against; None: it has none."""
+    if not NETWORKS[name].adversarial_weight:
+        return None
+    return build_discriminator(name, LAYOUT.slices, {}, torch.Generator().manual_seed(1))
+
+
+def measure(name: str, repeats: int, device: str) -> dict[str, float]:
     """Return the costs of one network; memory first, while the process is small."""
-    network = make_network(name).eval()
+    network = make_network(name).eval().to(device)
     model = Model(name, network, LAYOUT, Normalisation(0.0, 500.0))
-    small = torch.randn(1, LAYOUT.in_channels, SMALL_EDGE, SMALL_EDGE)
+    small = torch.randn(1, LAYOUT.in_channels, SMALL_EDGE, SMALL_EDGE, device=device)
     for precision in PRECISIONS:  # what the libraries set up at first use is no cost of a slice
         restore_images(model, small, Arithmetic(precision=precision))
-    inputs = torch.randn(1, LAYOUT.in_channels, EDGE, EDGE)
-    before = peak_mib()
+    inputs = torch.randn(1, LAYOUT.in_channels, EDGE, EDGE, device=device)
+    before = peak_mib(device)
     found: dict[str, float] = {}
     for precision in reversed(PRECISIONS):
         arithmetic = Arithmetic(precision=precision)
         found[f"restore_{precision}_s"] = best(
-            lambda arithmetic=arithmetic: restore_images(model, inputs, arithmetic), repeats
+            lambda arithmetic=arithmetic: restore_images(model, inputs, arithmetic),
+            repeats,
+            device,
         )
-        found[f"restore_{precision}_mib"] = peak_mib() - before
+        found[f"restore_{precision}_mib"] = peak_mib(device) - before
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(small)
     area = (EDGE / SMALL_EDGE) ** 2
@@ -126,7 +154,8 @@ def measure(name: str, repeats: int) -> dict[str, float]:
     found["parameters"] = count_parameters(network)
     found["reach"] = network.reach
     for precision in PRECISIONS:
-        found[f"step_{precision}_s"] = best(training_step(name, precision), repeats)
+        step = training_step(name, precision, device)
+        found[f"step_{precision}_s"] = best(step, repeats, device)
     return found
 
 
@@ -137,15 +166,24 @@ def patches(batch: int = BATCH, edge: int = PATCH) -> tuple[torch.Tensor, torch.
     return inputs, torch.randn(batch, LAYOUT.slices, edge, edge, generator=generator)
 
 
-def training_step(name: str, precision: str) -> Callable[[], object]:
-    """Return one step of our loop without its data: loss, derivative, clipping, AdamW."""
+def training_step(name: str, precision: str, device: str = "cpu") -> Callable[[], Losses]:
+    """Return one step of our loop without its data: loss, derivative, clipping, AdamW.
+
+    A network with an adversarial loss takes its own step: discriminator first, then generator.
+    """
     from lightning_fabric import Fabric
 
     kind = "bf16-mixed" if precision == "bfloat16" else "32-true"
-    fabric = Fabric(accelerator="cpu", devices=1, precision=kind)
+    fabric = Fabric(accelerator=device, devices=1, precision=kind)
     learner = make_learner(fabric, make_network(name), rate=1e-4, weight_decay=1e-4)
-    step = plain_step(learner, LAYOUT, Objective({"mse": 1.0}, 1.0, 0.0, 1.0))
-    inputs, true = patches()
+    opponent, weight = make_discriminator(name), NETWORKS[name].adversarial_weight
+    if opponent is None:
+        step = plain_step(learner, LAYOUT, Objective({"mse": 1.0}, 1.0, 0.0, 1.0))
+    else:
+        judge = make_learner(fabric, opponent, rate=1e-4, weight_decay=1e-4)
+        objective = Objective({"mse": 1.0, ADVERSARIAL: weight}, 1.0, 0.0, 1.0)
+        step = adversarial_step(learner, judge, LAYOUT, objective)
+    inputs, true = (tensor.to(device) for tensor in patches())
     return lambda: step(inputs, true)
 
 
@@ -191,26 +229,32 @@ def compare_msd(depth: int, precision: str) -> tuple[float, float]:
     )
 
 
-def in_own_process(name: str, repeats: int) -> dict[str, float]:
+def in_own_process(name: str, repeats: int, device: str) -> dict[str, float]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     words = [sys.executable, __file__, "--measure", name, "--repeats", str(repeats)]
+    words += ["--device", device]
     found = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     return json.loads(found.stdout.splitlines()[-1])
 
 
-def cost_table(names: list[str], repeats: int) -> list[str]:
+def cost_table(names: list[str], repeats: int, device: str) -> list[str]:
+    where = (
+        "One thread, processor seconds; GPU time: not measured, no GPU was at hand (`--device cuda`)."
+        if device == "cpu"
+        else f"On one {torch.cuda.get_device_name()}, seconds by the clock."
+    )
     lines = [
         f"## Cost of one thick slice of {EDGE} x {EDGE} (three in, three thin ones out)",
         "",
-        "One thread, processor seconds. Memory beyond the libraries and the weights. A training "
-        f"step has {BATCH} patches of {PATCH} x {PATCH}.",
+        f"{where} Memory beyond the libraries and the weights. A training step has {BATCH} patches of "
+        f"{PATCH} x {PATCH}; that of srgan teaches discriminator and generator.",
         "",
         "| network | parameters | multiply-adds, G | reach, pixels | restore float32, s | bfloat16, s "
         "| memory, MiB | training step float32, ms | bfloat16, ms |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in names:
-        cost = in_own_process(name, repeats)
+        cost = in_own_process(name, repeats, device)
         print(f"{name}: {cost}", file=sys.stderr, flush=True)
         lines.append(
             f"| {name} | {cost['parameters']:,.0f} | {cost['multiply_adds'] / 1e9:.1f} "
@@ -299,17 +343,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--volume", type=Path, help="thin slices of a head, for the last table")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no CUDA device is usable here")
     torch.set_num_threads(1)
     if options.measure:
-        print(json.dumps(measure(options.measure, options.repeats)))
+        print(json.dumps(measure(options.measure, options.repeats, options.device)))
         return
     names = options.network or list(NETWORKS)
-    lines = cost_table(names, options.repeats)
-    lines += msd_table((10, 30))
-    lines += loop_table([name for name in names if name in ("unet", "srcnn", "srresnet")])
-    lines += agreement_table(options.volume) if options.volume else []
+    lines = cost_table(names, options.repeats, options.device)
+    if options.device == "cpu":
+        lines += msd_table((10, 30))
+        lines += loop_table([name for name in names if name in ("unet", "srcnn", "srresnet")])
+        lines += agreement_table(options.volume) if options.volume else []
     text = "\n".join(lines) + "\n"
     if options.output:
         options.output.write_text(TEXT + text)

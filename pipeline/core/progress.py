@@ -75,7 +75,13 @@ class Progress:
         )
         path = progress_file.get()
         if path is not None:
-            line = {"task": self._description, "done": self._done, "total": self._total, **numbers}
+            line = {
+                "task": self._description,
+                "done": self._done,
+                "total": self._total,
+                "seconds_left": round(left, 1),
+                **numbers,
+            }
             with path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 

@@ -19,6 +19,7 @@ from pipeline.network_comparison.tables import (
     cost_table,
     curve_table,
     introduction,
+    legend,
     score_table,
 )
 
@@ -60,8 +61,7 @@ figure { margin: 0 } img { width: 19rem; image-rendering: pixelated } figcaption
 {% endmacro %}
 <h2>All test cases together</h2>
 {{ shown(*scores) }}
-<p><small>Mean over the test cases; &#177; is the spread over seeds (largest minus smallest). Bold: best, or
-tied with the best. Arrows: better (&#9650;) or worse (&#9660;) than the histospline; none: tied.</small></p>
+<p><small>{{ legend | bold }}</small></p>
 <h2>Learning curves</h2>
 <div class="charts">{% for chart in charts %}{{ chart | safe }}{% endfor %}</div>
 {{ shown(*curves) }}
@@ -117,6 +117,7 @@ def html(
     return environment.from_string(_TEMPLATE).render(
         record=record,
         introduction=introduction(record),
+        legend=legend(record),
         notes=note_paragraphs(notes),
         notes_heading=HEADING,
         notes_source=SOURCE,

@@ -18,22 +18,29 @@ from pipeline.network_comparison.plan import BASELINES, PLAN, Plan, model_name
 from pipeline.network_comparison.scores import (
     METRICS,
     Row,
-    best_of,
     choose_by_pressure,
     make_row,
+    pool_spreads,
+    pooled_spread,
+    surely_best,
     verdict,
 )
 from pipeline.network_comparison.tables import markdown
+from stages.comparison.images import MS_SSIM_DEFINITION, SSIM_DEFINITION
 
-REPORT_FORMAT = 1
+REPORT_FORMAT = 2
+"""1 wrote a spread of 0 for methods with a single run, and judged them by it."""
 PICTURES, HR = "pictures", "hr"
 YARDSTICK = "histospline"
 DEFINITION = {
     "score": "mean over the test cases (deviations by size), then over the seeds",
-    "spread": "largest minus smallest seed",
+    "spread": "largest minus smallest seed; a method with a single run (training-free, or a model "
+    "that came trained) has none",
+    "pooled_spread": "root mean square of the spreads of the methods with seeds; it stands in for "
+    "the spread of a method with a single run",
     "tie": "two methods are tied if their scores differ by no more than the larger spread, or by no "
     "more than their difference varies over the positions of the thick slices; at one position "
-    "nothing is known of that",
+    "nothing is known of that; where no spread at all is known nothing is said: not judged",
     "volume_deviation_percent": "airway volume against that of the thin slices",
     "minimal_area_error_percent": "mean over the open sides of the size of the deviation of the "
     "narrowest cross-section; a side that closed counts 100 %",
@@ -41,6 +48,8 @@ DEFINITION = {
     "hausdorff95_mm": "95 % quantile of the same distances",
     "image": "PSNR of HU clipped to -1024..3071 (peak 4095), soft tissue -160..240 (peak 400); "
     "wall: within 1.5 mm of the airway's wall; of the volume that is restored, as cut",
+    "ssim": SSIM_DEFINITION,
+    "ms_ssim": MS_SSIM_DEFINITION,
     "choice": "nearest surface (mean distance); of those tied with it, the best or tied in the error "
     "of the minimal area; of these, the smallest mean distance",
 }
@@ -94,7 +103,7 @@ def _record(
             failures=_failures(output, method, plan) if trained else {},
         )
         rows.append((row, _facts(output, row, own, plan)))
-    judged = [row for row, _ in rows]
+    judged = pool_spreads([row for row, _ in rows])
     asked = read_json(output / PLAN)
     return {
         "format": REPORT_FORMAT,
@@ -104,21 +113,13 @@ def _record(
         "seeds": list(plan.seeds),
         "phases": plan.phases,
         "test_cases": [_case(output, case.case) for case in plan.cases],
-        "methods": [_entry(row, facts, judged) for row, facts in rows],
-        "best": {
-            metric.key: list(
-                best_of(
-                    metric,
-                    {
-                        r.method: r.scores[metric.key]
-                        for r in judged
-                        if r.is_complete and metric.key in r.scores
-                    },
-                )
-            )
-            for metric in METRICS
-        },
-        "choice": _choice(judged, plan),
+        "methods": [
+            {**_entry(row), **facts, **_judgement(row, judged)}
+            for row, (_, facts) in zip(judged, rows, strict=True)
+        ],
+        "pooled_spread": _pooled(judged),
+        "best": _best(judged),
+        "choice": _choice(judged, list(plan.training)),
         "left_out": dict(left_out),
         "curves": _curves(output / "models", plan),
         "provenance": _provenance(output, plan, manifest_name),
@@ -178,15 +179,15 @@ def _facts(
     }
 
 
-def _entry(row: Row, facts: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def _entry(row: Row) -> dict[str, Any]:
+    return {"method": row.method, "seeds": list(row.seeds), "missing": list(row.missing)}
+
+
+def _judgement(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     # Without all seeds there is no spread, and without one no verdict.
-    known = [r.scores for r in rows if r.method == YARDSTICK and row.is_complete]
-    yardstick = known[0] if known else {}
+    known = [r.scores for r in rows if r.method == YARDSTICK and r.is_complete]
+    yardstick = known[0] if known and row.is_complete and row.method != YARDSTICK else {}
     return {
-        "method": row.method,
-        "seeds": list(row.seeds),
-        "missing": list(row.missing),
-        **facts,
         "scores": {key: asdict(score) for key, score in row.scores.items()},
         "cases": {
             case: {key: asdict(score) for key, score in scores.items()}
@@ -195,13 +196,28 @@ def _entry(row: Row, facts: Mapping[str, Any], rows: Sequence[Row]) -> dict[str,
         "beside_histospline": {
             metric.key: verdict(metric, row.scores[metric.key], yardstick[metric.key])
             for metric in METRICS
-            if metric.key in row.scores and metric.key in yardstick and row.method != YARDSTICK
+            if metric.key in row.scores and metric.key in yardstick
         },
     }
 
 
-def _choice(rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
-    networks = choose_by_pressure(rows, list(plan.training))
+def _pooled(rows: Sequence[Row]) -> dict[str, float | None]:
+    whole = [row.scores for row in rows if row.is_complete]
+    return {metric.key: pooled_spread(metric.key, whole) for metric in METRICS}
+
+
+def _best(rows: Sequence[Row]) -> dict[str, list[str]]:
+    whole = {row.method: row.scores for row in rows if row.is_complete}
+    return {
+        metric.key: list(
+            surely_best(metric, {n: s[metric.key] for n, s in whole.items() if metric.key in s})
+        )
+        for metric in METRICS
+    }
+
+
+def _choice(rows: Sequence[Row], trained: Sequence[str]) -> dict[str, Any]:
+    networks = choose_by_pressure(rows, trained)
     everything = choose_by_pressure(rows, [row.method for row in rows])
     return {
         "network": {**asdict(networks), "agrees": networks.agrees},

@@ -3,16 +3,18 @@
 Notes
 -----
 A seed's score is the mean over the test cases; a method's score is the mean over its seeds and its
-spread the largest minus the smallest of them (0 for a method without seeds). If the test cases are
-judged at several positions of the thick slices, each position gives a difference between two
-methods. Two methods are tied if their scores differ by no more than the larger of their spreads, or
-by no more than the spread of that difference over the positions.
+spread the largest minus the smallest of them. A method with a single run (training-free, or a model
+that came trained) has no spread of its own; the pooled one of the methods with seeds, the root mean
+square of their spreads, stands in for it. If the test cases are judged at several positions of the
+thick slices, each position gives a difference between two methods. Two methods are tied if their
+scores differ by no more than the larger of their spreads, or by no more than the spread of that
+difference over the positions. Where none of these is known, nothing is said: not judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,20 +70,25 @@ class Score:
     mean
         Mean over the seeds and the positions of the thick slices.
     spread
-        Largest minus smallest seed.
+        Largest minus smallest seed; None: a single run, of which it is not known.
     phases
         Mean over the seeds at each position of the thick slices.
+    pooled
+        What stands in for a spread that is not known: that of the methods with seeds, pooled.
     """
 
     mean: float
-    spread: float = 0.0
+    spread: float | None = None
     phases: tuple[float, ...] = ()
+    pooled: float | None = None
 
-    def ties_with(self, other: Score) -> bool:
-        """Say whether the difference is within the spread over seeds, or its own over positions."""
-        differences = [a - b for a, b in zip(self.phases, other.phases, strict=False)] or [0.0]
-        moved = max(differences) - min(differences)
-        return abs(self.mean - other.mean) <= max(self.spread, other.spread, moved)
+    def margin(self, other: Score) -> float | None:
+        """Return what a difference must exceed, the largest of what was measured; None: nothing was."""
+        spreads = [s.pooled if s.spread is None else s.spread for s in (self, other)]
+        differences = [a - b for a, b in zip(self.phases, other.phases, strict=False)]
+        if len(differences) > 1:
+            spreads.append(max(differences) - min(differences))
+        return max((spread for spread in spreads if spread is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -166,8 +173,44 @@ def _scores(results: Sequence[Sequence[Sequence[Mapping[str, Any]]]]) -> dict[st
             values = np.array(means, dtype=np.float64)
             seeds, phases = values.mean(axis=1), values.mean(axis=0)
             moved = tuple(float(v) for v in phases) if len(phases) > 1 else ()
-            found[metric.key] = Score(float(seeds.mean()), float(np.ptp(seeds)), moved)
+            # One run varies by nothing that could be seen; that is not a spread of zero.
+            spread = float(np.ptp(seeds)) if len(seeds) > 1 else None
+            found[metric.key] = Score(float(seeds.mean()), spread, moved)
     return found
+
+
+def pool_spreads(rows: Sequence[Row]) -> list[Row]:
+    """Give scores of single runs the pooled spread of the methods with seeds, by metric and case."""
+    whole = [row.scores for row in rows if row.is_complete]
+    cases = {
+        case: [r.cases.get(case, {}) for r in rows if r.is_complete]
+        for r in rows
+        for case in r.cases
+    }
+    return [
+        replace(
+            row,
+            scores=_with_pooled(row.scores, whole),
+            cases={case: _with_pooled(own, cases[case]) for case, own in row.cases.items()},
+        )
+        for row in rows
+    ]
+
+
+def _with_pooled(
+    own: Mapping[str, Score], others: Sequence[Mapping[str, Score]]
+) -> dict[str, Score]:
+    return {
+        key: replace(score, pooled=pooled_spread(key, others)) if score.spread is None else score
+        for key, score in own.items()
+    }
+
+
+def pooled_spread(key: str, methods: Iterable[Mapping[str, Score]]) -> float | None:
+    """Return the root mean square of the spreads over seeds of a metric; None: no method has one."""
+    spreads = [m[key].spread for m in methods if key in m]
+    known = [spread for spread in spreads if spread is not None]
+    return float(np.sqrt(np.mean(np.square(known)))) if known else None
 
 
 def _mean_over_cases(metric: Metric, results: Sequence[Mapping[str, Any]]) -> float | None:
@@ -185,19 +228,30 @@ def goodness(metric: Metric, value: float) -> float:
 
 
 def best_of(metric: Metric, scores: Mapping[str, Score]) -> tuple[str, ...]:
-    """Return the methods of the best score and all that are tied with it, best first."""
+    """Return the method of the best score and all that it does not beat, best first."""
     if not scores:
         return ()
     ordered = sorted(scores, key=lambda name: -goodness(metric, scores[name].mean))
     first = scores[ordered[0]]
-    return tuple(name for name in ordered if scores[name].ties_with(first))
+    return tuple(name for name in ordered if verdict(metric, scores[name], first) != "worse")
+
+
+def surely_best(metric: Metric, scores: Mapping[str, Score]) -> tuple[str, ...]:
+    """Return the best and those tied with it; nothing if a spread is not known that would tell."""
+    best = best_of(metric, scores)
+    said = [verdict(metric, scores[name], scores[best[0]]) for name in best]
+    return () if "not judged" in said else best
 
 
 def verdict(metric: Metric, own: Score, other: Score) -> str:
-    """Say whether a method is ``better``, ``worse`` or ``tied`` beside another."""
-    if own.ties_with(other):
-        return "tied"
+    """Say whether a method is ``better``, ``worse``, ``tied`` or ``not judged`` beside another."""
+    margin = own.margin(other)
+    if margin is None:
+        return "not judged"
+    # Of goodness, not of the numbers: equal deviations of opposite sign are tied.
     difference = goodness(metric, own.mean) - goodness(metric, other.mean)
+    if abs(difference) <= margin:
+        return "tied"
     return "better" if difference > 0 else "worse"
 
 

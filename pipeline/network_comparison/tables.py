@@ -7,7 +7,17 @@ from typing import Any
 
 from pipeline.network_comparison.notes import note_lines
 from pipeline.network_comparison.plan import BASELINES
-from pipeline.network_comparison.scores import AREA, DISTANCE, METRICS, Metric, metric_of
+from pipeline.network_comparison.scores import (
+    AREA,
+    DISTANCE,
+    METRICS,
+    Metric,
+    Score,
+    metric_of,
+    verdict,
+)
+
+MARKS = {"better": " ▲", "worse": " ▼", "not judged": " ?"}
 
 
 def markdown(record: Mapping[str, Any], notes: str = "") -> str:
@@ -34,8 +44,7 @@ def markdown(record: Mapping[str, Any], notes: str = "") -> str:
         "",
         *table(*score_table(record)),
         "",
-        "Mean over the test cases; ± is the spread over seeds (largest minus smallest). **Bold**: "
-        "best, or tied with the best. Arrows: better (▲) or worse (▼) than the histospline; none: tied.",
+        legend(record),
         "",
         "## Cost",
         "",
@@ -59,6 +68,30 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def legend(record: Mapping[str, Any]) -> str:
+    """Say what the marks of the table of scores mean, and by how much a difference must be larger."""
+    known = [(m, record["pooled_spread"].get(m.key)) for m in METRICS]
+    pooled = [_with_unit(m, f"{v:.{m.decimals}f}") for m, v in known if v is not None]
+    lines = (
+        "Mean over the test cases; ± is the spread over seeds (largest minus smallest). **Bold**: "
+        "best, or tied with the best. Arrows: better (▲) or worse (▼) than the histospline; none: "
+        "tied; ?: not judged, as no spread is known. Methods with a single run, the histospline and "
+        "the shipped model among them, have no spread of their own. "
+    )
+    if not pooled:
+        return lines + "No method has all its seeds yet, so that nothing stands in for it."
+    return (
+        lines
+        + "The pooled one of the networks, the root mean square of theirs, stands in for it: "
+        f"{'; '.join(pooled)}."
+    )
+
+
+def _with_unit(metric: Metric, number: str) -> str:
+    name, comma, unit = metric.title.rpartition(", ")
+    return f"{name} {number} {unit}" if comma else f"{metric.title} {number}"
 
 
 def introduction(record: Mapping[str, Any]) -> list[str]:
@@ -144,8 +177,8 @@ def _nearer(entry: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]]) ->
     return "mean surface distance below that of (beyond the spread) " + "; ".join(parts) + "."
 
 
-def _is_nearer(own: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return own["mean"] < other["mean"] - max(own["spread"], other["spread"])
+def _is_nearer(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return verdict(metric_of(DISTANCE), Score(**own), Score(**other)) == "better"
 
 
 def _beside_histospline(chosen: Mapping[str, Any]) -> str:
@@ -188,7 +221,7 @@ def shown(score: Mapping[str, float] | None, metric: Metric) -> str:
     if score is None:
         return "-"
     digits = metric.decimals
-    spread = f" ±{score['spread']:.{digits}f}" if score["spread"] > 0 else ""
+    spread = f" ±{score['spread']:.{digits}f}" if score["spread"] else ""
     return f"{score['mean']:.{digits}f}{spread}"
 
 
@@ -206,8 +239,8 @@ def score_table(
             text = shown(scores.get(metric.key), metric)
             if case is None and entry["method"] in record["best"].get(metric.key, ()):
                 text = f"**{text}**"
-            verdict = entry["beside_histospline"].get(metric.key) if case is None else None
-            cells.append(text + {"better": " ▲", "worse": " ▼"}.get(verdict or "", ""))
+            said = entry["beside_histospline"].get(metric.key, "") if case is None else ""
+            cells.append(text + MARKS.get(said, ""))
         rows.append([label(entry), *cells])
     return head, rows
 

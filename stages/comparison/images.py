@@ -26,6 +26,19 @@ LEAST_MS_SSIM_EDGE = _GAUSSIAN_WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 """Pixels; smaller slices hold no window at the coarsest scale."""
 _NO_LUMINANCE = 1e4
 """A stabiliser of the means so large that the luminance term is 1 within 1e-8."""
+_RANGE = (
+    f"HU clipped to {FULL_RANGE_HU[0]:g}..{FULL_RANGE_HU[1]:g}, range "
+    f"{FULL_RANGE_HU[1] - FULL_RANGE_HU[0]:g} HU"
+)
+SSIM_DEFINITION = (
+    f"mean over slices, {SSIM_WINDOW} x {SSIM_WINDOW} uniform window, {_RANGE}, constants 0.01 and 0.03 "
+    "of it"
+)
+MS_SSIM_DEFINITION = (
+    f"mean over slices, {_GAUSSIAN_WINDOW} x {_GAUSSIAN_WINDOW} Gaussian window (standard deviation "
+    f"{_SIGMA:g} pixels) at {len(SCALE_WEIGHTS)} scales of half the size each, weights "
+    f"{', '.join(map(str, SCALE_WEIGHTS))}, {_RANGE}; slices of {LEAST_MS_SSIM_EDGE} pixels or more"
+)
 
 
 def psnr_db(

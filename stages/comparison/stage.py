@@ -27,8 +27,9 @@ from stages.comparison.flows import (
 )
 from stages.comparison.images import (
     FULL_RANGE_HU,
+    MS_SSIM_DEFINITION,
     SOFT_TISSUE_HU,
-    SSIM_WINDOW,
+    SSIM_DEFINITION,
     image_errors,
     ms_ssim,
 )
@@ -232,7 +233,8 @@ def run_images(
             "psnr_peak_hu": FULL_RANGE_HU[1] - FULL_RANGE_HU[0],
             "psnr_pooling": "error pooled over all voxels of the volume",
             "psnr_soft_tissue_window_hu": list(SOFT_TISSUE_HU),
-            "ssim": f"mean over slices, {SSIM_WINDOW} x {SSIM_WINDOW} window, range 4095 HU",
+            "ssim": SSIM_DEFINITION,
+            **({"ms_ssim": MS_SSIM_DEFINITION} if settings.ms_ssim else {}),
             "airway_wall_band_mm": settings.wall_band_mm,
             "airway_wall": "every air-tissue wall inside the head" if inside is None else "airway",
             "airway_wall_voxels": int(band.sum()),

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 _STATE = "state.safetensors"
 _BEST = "best.safetensors"
-_METRICS = "metrics.jsonl"
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CheckpointFolder:
         line: Mapping[str, Any],
     ) -> None:
         """Write the state in one atomic step, after its line of metrics."""
-        with (self.path / _METRICS).open("a") as file:
+        with (self.path / METRICS).open("a") as file:
             file.write(json.dumps(line) + "\n")
         tensors = {f"{k}.{n}": t for k, m in modules.items() for n, t in m.state_dict().items()}
         for key, optimizer in optimizers.items():
@@ -95,7 +95,7 @@ class CheckpointFolder:
 
     def metrics(self) -> str:
         """Return the lines of metrics so far."""
-        return (self.path / _METRICS).read_text()
+        return (self.path / METRICS).read_text()
 
     def remove(self) -> None:
         """Remove the folder: the training is done."""
@@ -114,13 +114,13 @@ class CheckpointFolder:
 
     def _clear(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in (_STATE, _BEST, _METRICS):
+        for name in (_STATE, _BEST, METRICS):
             (self.path / name).unlink(missing_ok=True)
 
     def _cut_metrics(self, step: int) -> None:
         lines = self.metrics().splitlines()
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        (self.path / _METRICS).write_text("".join(f"{line}\n" for line in dict.fromkeys(kept)))
+        (self.path / METRICS).write_text("".join(f"{line}\n" for line in dict.fromkeys(kept)))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -109,6 +109,26 @@ def on_the_fly(
     )
 
 
+@train_app.command(name="tensorboard")
+def view_metrics(model: Path, /, *, output: Path, overwrite: bool = False) -> None:
+    """Write the metrics of a training as logs for TensorBoard.
+
+    Needs the package of 'ct2flow[tensorboard]'; then: tensorboard --logdir LOGS
+
+    Parameters
+    ----------
+    model
+        MODEL_DIR, or the folder MODEL_DIR.training of a training that runs.
+    output
+        Folder to write, with one event file.
+    overwrite
+        Replace an existing output.
+    """
+    from stages.super_resolution.stage import view_metrics as run
+
+    run(model, output, overwrite=overwrite)
+
+
 @restore_app.default
 def restore(
     volume: Path,

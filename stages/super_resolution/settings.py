@@ -139,7 +139,11 @@ class TrainingSettings(BaseModel):
         1.0, gt=0, le=10, description="Largest in-plane spacing that patches are resampled to, mm."
     )
     edge_fraction: float = Field(
-        0.5, ge=0, le=1, description="Share of patches centred on an air-tissue edge in the head."
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of patches centred on an air-tissue edge in the head, of the 95 % that "
+        "are not centred just anywhere; the rest is centred in the body.",
     )
     sampling: Literal["uniform", "importance"] = Field(
         "uniform",
@@ -194,6 +198,11 @@ class TrainingSettings(BaseModel):
         "weights.safetensors are those that were best in validation.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of weights, patches and augmentation.")
+    deterministic: bool = Field(
+        default=False,
+        description="Use only algorithms that give the same bits in every run, on a GPU too; "
+        "slower there (docs/training.md).",
+    )
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="Arithmetic of the network; auto is bfloat16 where it is fast."
     )

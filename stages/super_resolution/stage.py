@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.artefacts import digest, publish, read_sidecar
-from pipeline.core.errors import UsageError
+from pipeline.core.errors import InputError, UsageError
 from pipeline.core.geometry import VoxelGrid
 from pipeline.core.volume import Volume, read_volume, write_volume
 from stages.super_resolution.baselines import checked_factor, thin_grid
 from stages.super_resolution.cases import check_finite
+from stages.super_resolution.checkpoint import METRICS
 from stages.super_resolution.description import STAGE
 from stages.super_resolution.ensemble import combine
 from stages.super_resolution.model import chosen_device, chosen_precision
@@ -37,7 +38,7 @@ from stages.super_resolution.volume_restoration import (
     to_whole_hu,
 )
 
-__all__ = ["SHIPPED", "SHIPPED_FOLDER", "export", "restore", "train"]
+__all__ = ["SHIPPED", "SHIPPED_FOLDER", "export", "restore", "train", "view_metrics"]
 
 _FINER = 0.8
 """Below this share of the model's own thin slices the wanted ones are interpolated, and it is said."""
@@ -160,6 +161,47 @@ def export(model: str, output: Path, *, edge: int | None = None, overwrite: bool
         found, difference_hu = export_onnx(load_model(folder), edge=edge)
         pending.path.write_bytes(found)
         pending.properties |= {"difference_from_torch_max_hu": difference_hu}
+
+
+def view_metrics(model: Path, output: Path, *, overwrite: bool = False) -> None:
+    """Write the metrics of a training as a folder of logs for TensorBoard.
+
+    Parameters
+    ----------
+    model
+        MODEL_DIR, or the folder of a training that runs (MODEL_DIR.training).
+    output
+        Folder to write.
+    overwrite
+        Replace an existing output.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no metrics.jsonl, or it is none.
+    UsageError
+        If the output exists or the package tensorboard is missing.
+    """
+    from stages.super_resolution.metrics_view import EVENTS, event_file, read_metrics
+
+    path = model / METRICS
+    if not path.is_file():
+        raise InputError(
+            f"{model.name}: holds no {METRICS}; give a MODEL_DIR that 'ct2flow train' wrote, or "
+            "the folder MODEL_DIR.training of one that runs."
+        )
+    with publish(
+        output,
+        kind="tensorboard",
+        stage=STAGE,
+        settings={},
+        inputs=[path],
+        overwrite=overwrite,
+        folder=True,
+    ) as pending:
+        scalars = read_metrics(path.read_text(), f"{model.name}/{METRICS}")
+        (pending.path / EVENTS).write_bytes(event_file(scalars))
+        pending.properties |= {"steps": scalars[-1].step, "numbers": len(scalars)}
 
 
 def _restored(

@@ -19,6 +19,7 @@ from stages.super_resolution.cases import TrainingCase, find_cases, read_case, r
 from stages.super_resolution.checkpoint import CheckpointFolder
 from stages.super_resolution.data import PatchSampler, measure_normalisation
 from stages.super_resolution.description import STAGE, describe, fingerprint
+from stages.super_resolution.determinism import deterministic_algorithms
 from stages.super_resolution.history import (
     learnt_cases,
     names_its_patients,
@@ -125,11 +126,14 @@ def train(
         on a patient of the role validation or test.
     UsageError
         If the output exists, or the settings do not fit the network, the initial model or the
-        number of processes.
+        number of processes, or it is to be deterministic and an operation is not.
     NumericalError
         If the training diverges.
     """
-    with OneVoice():
+    with (
+        OneVoice(),
+        deterministic_algorithms(chosen_device(settings.device), wanted=settings.deterministic),
+    ):
         settings, machine = completed(settings), chosen_machine(settings)
         use_threads(settings.threads)
         check_batch(settings.batch_size, machine.fabric.world_size)

@@ -112,7 +112,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, capsys):
         ),
         (["compare", "flow", "A", "B"], 2, "which has images, surfaces;"),
         (["compare", "image", "A", "--reference", "B", "--output", "x"], 2, "image: is no"),
-        (["train", "on-the-flyy", "A"], 2, "which has on-the-fly, compare;"),
+        (["train", "on-the-flyy", "A"], 2, "which has on-the-fly, tensorboard, compare;"),
         (["simulate", "validat"], 2, "no command of 'ct2flow simulate', which has "),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from base64 import b64decode
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from pipeline.core.artefacts import read_json
 from pipeline.network_comparison.notes import NOTES, note_lines, note_paragraphs, read_notes
 from pipeline.network_comparison.page import html
-from pipeline.network_comparison.tables import markdown
+from pipeline.network_comparison.report import DEFINITION
+from pipeline.network_comparison.tables import markdown, score_table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LIST = "First line\nand second.\n\n- an item\n  of two lines\n- another - with a dash\n\nEnd.\n"
@@ -48,6 +50,43 @@ def test_published_page_is_its_record_its_pictures_and_its_notes(record, kept):
     pictures = pictures_of(page)
     assert all(pictures[case["case"]] for case in record["test_cases"])
     assert page == html(record, pictures, kept)
+
+
+def test_published_definitions_are_those_of_the_code_and_of_every_kind_of_measure(record):
+    assert record["definition"] == DEFINITION
+    for key in ("ssim", "ms_ssim"):
+        assert "window" in DEFINITION[key]
+        assert "range 4095 HU" in DEFINITION[key]
+    report = (DOCS / "network_comparison.md").read_text()
+    assert all(f"- {name}: {text}" in report for name, text in DEFINITION.items())
+
+
+def test_published_arrows_exceed_a_spread_that_was_measured(record):
+    """An arrow beside the histospline stands for a difference beyond the larger of both spreads."""
+    by_name = {entry["method"]: entry for entry in record["methods"]}
+    other = by_name["histospline"]["scores"]
+    arrows = 0
+    for entry in by_name.values():
+        for key, said in entry["beside_histospline"].items():
+            if said in {"better", "worse"}:
+                own = entry["scores"][key]
+                spread = max(own["spread"] or 0, record["pooled_spread"][key])
+                assert abs(own["mean"] - other[key]["mean"]) > spread > 0
+                arrows += 1
+    report = markdown(record)
+    assert arrows == report.count(" ▲ |") + report.count(" ▼ |")
+    assert "stands in for it: PSNR 0.11 dB" in report
+
+
+def test_what_is_not_judged_gets_a_question_mark(record):
+    blind = copy.deepcopy(record)
+    blind["pooled_spread"] = dict.fromkeys(record["pooled_spread"])
+    for entry in blind["methods"]:
+        entry["beside_histospline"] = dict.fromkeys(entry["beside_histospline"], "not judged")
+    head, rows = score_table(blind)
+    shipped = dict(zip(head, next(r for r in rows if r[0] == "shipped"), strict=True))
+    assert shipped["PSNR wall, dB"].endswith(" ?")
+    assert "nothing stands in for it" in markdown(blind)
 
 
 def test_notes_follow_the_introduction_word_by_word(record):

@@ -17,6 +17,8 @@ from pipeline.network_comparison.scores import (
     choose_by_pressure,
     make_row,
     metric_of,
+    pool_spreads,
+    surely_best,
     verdict,
 )
 
@@ -45,16 +47,21 @@ def make_rows(**distances_and_areas):
 
 @given(scores, scores)
 def test_ties_are_mutual_and_exactly_the_differences_within_the_larger_spread(a, b):
-    assert a.ties_with(b) == b.ties_with(a)
-    assert a.ties_with(b) == (abs(a.mean - b.mean) <= max(a.spread, b.spread))
+    metric = metric_of(DISTANCE)
+    tied = abs(a.mean - b.mean) <= max(a.spread, b.spread)
+    assert (verdict(metric, a, b) == "tied") == (verdict(metric, b, a) == "tied") == tied
 
 
 @given(st.sampled_from(METRICS), scores, scores)
 def test_better_one_way_is_worse_the_other_way(metric, a, b):
     opposite = {"better": "worse", "worse": "better", "tied": "tied"}
-    if metric.sign == 0 and abs(a.mean) == abs(b.mean):
-        return  # equal deviations of opposite sign: neither is better
     assert verdict(metric, b, a) == opposite[verdict(metric, a, b)]
+
+
+@given(st.floats(-100, 100), st.floats(0, 10))
+def test_equal_deviations_of_opposite_sign_are_tied(deviation, spread):
+    metric = metric_of("volume_deviation_percent")
+    assert verdict(metric, Score(deviation, spread), Score(-deviation, spread)) == "tied"
 
 
 @given(st.sampled_from(METRICS), st.dictionaries(st.text(min_size=1), scores, min_size=1))
@@ -65,6 +72,62 @@ def test_the_best_are_those_that_nothing_beats_beyond_the_spread(metric, entries
         assert verdict(metric, entries[name], entries[best[0]]) == "tied"
     for name in set(entries) - set(best):
         assert verdict(metric, entries[best[0]], entries[name]) != "tied"
+
+
+# --- single runs ----------------------------------------------------------------------------
+
+
+@given(st.sampled_from(METRICS), finite, finite)
+def test_of_two_single_runs_at_one_position_nothing_is_said(metric, a, b):
+    single = {"a": Score(a), "b": Score(b)}
+    assert verdict(metric, single["a"], single["b"]) == "not judged"
+    assert surely_best(metric, single) == ()
+    assert set(best_of(metric, single)) == {"a", "b"}  # neither is beaten either
+
+
+def test_a_single_run_is_judged_by_the_pooled_spread_of_the_methods_with_seeds():
+    """Spreads of 3 and 4 pool to the root of (9 + 16) / 2, 3.54: beyond it better, within it tied."""
+    metric = metric_of("psnr_db")
+
+    def row(method, *values):
+        results = [make_result("head", s, psnr=v) for s, v in enumerate(values)]
+        seeds = range(len(values)) if len(values) > 1 else ()
+        results = results if seeds else [make_result("head", psnr=values[0])]
+        return make_row(method, results, cases=("head",), seeds=seeds)
+
+    rows = [
+        row("shipped", 34),
+        row("near", 37.5),
+        row("far", 37.6),
+        row("a", 1, 4),
+        row("b", 1, 5),
+    ]
+    pooled = {r.method: r for r in pool_spreads(rows)}
+    for scores in (lambda r: r.scores, lambda r: r.cases["head"]):
+        shipped, near, far = (scores(pooled[m])["psnr_db"] for m in ("shipped", "near", "far"))
+        assert_allclose(shipped.pooled, np.sqrt(12.5), rtol=1e-12)
+        assert verdict(metric, near, shipped) == "tied"
+        assert verdict(metric, far, shipped) == "better"
+        assert verdict(metric, shipped, far) == "worse"
+    # What has seeds keeps its own spread, and the mean of nobody changes.
+    assert pooled["a"].scores["psnr_db"] == rows[3].scores["psnr_db"]
+    assert pooled["shipped"].scores["psnr_db"].mean == 34
+
+
+def test_a_method_whose_seeds_are_not_all_there_lends_no_spread():
+    """Of three seeds two are judged: their range is not that of three."""
+    results = [make_result(case, seed, psnr=30.0 + seed) for case in CASES for seed in (0, 1)]
+    partial = make_row("unet", results, cases=CASES, seeds=(0, 1, 2))
+    alone = make_row("shipped", [make_result(c) for c in CASES], cases=CASES, seeds=())
+    judged = pool_spreads([partial, alone])[1]
+    assert judged.scores["psnr_db"].pooled is None
+    assert judged.cases["head"]["psnr_db"].pooled is None
+
+
+def test_one_seed_is_no_spread_of_zero():
+    results = [make_result(case, 0) for case in CASES]
+    row = make_row("unet", results, cases=CASES, seeds=(0, 1))
+    assert row.scores["psnr_db"].spread is None
 
 
 def test_a_score_is_the_mean_over_cases_then_seeds_and_its_spread_that_of_the_seeds():
@@ -89,10 +152,10 @@ def test_a_shift_of_all_methods_with_the_slices_is_no_reason_for_a_tie_but_a_cha
         return found.scores[DISTANCE]
 
     low, high = row("low", 0.10, 0.30, 0.20), row("high", 0.13, 0.33, 0.23)
-    assert not low.ties_with(high)
+    assert verdict(metric_of(DISTANCE), low, high) == "better"
     changing = row("changing", 0.16, 0.30, 0.23)
     assert_allclose([low.mean, changing.mean], [0.20, 0.23])
-    assert low.ties_with(changing)
+    assert verdict(metric_of(DISTANCE), low, changing) == "tied"
 
 
 def test_a_phase_that_is_missing_leaves_the_method_incomplete():
@@ -175,4 +238,4 @@ def test_a_side_that_closed_is_off_by_all_of_it():
 
 @pytest.mark.parametrize("key", [DISTANCE, AREA])
 def test_pressure_relevant_errors_are_better_the_smaller(key):
-    assert verdict(metric_of(key), Score(0.1), Score(0.2)) == "better"
+    assert verdict(metric_of(key), Score(0.1, 0.0), Score(0.2)) == "better"

@@ -73,7 +73,10 @@ def test_the_comparison_gives_it_when_it_is_asked_for(tmp_path, asked):
         ComparisonSettings(ms_ssim=asked),
         reference=tmp_path / "hr.nii.gz",
     )
-    errors = read_json(output)["methods"]["noisy"]
+    found = read_json(output)
+    errors, definition = found["methods"]["noisy"], found["definition"]
     assert ("ms_ssim" in errors) is asked
+    assert "7 x 7 uniform window, HU clipped to -1024..3071, range 4095 HU" in definition["ssim"]
+    assert ("11 x 11 Gaussian window" in definition.get("ms_ssim", "")) is asked
     if asked:
         assert_allclose(errors["ms_ssim"], ms_ssim(truth, truth + 30), atol=1e-9)

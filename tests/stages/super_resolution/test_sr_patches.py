@@ -12,7 +12,10 @@ from sr_volumes import TINY, make_head
 
 from stages.super_resolution.channels import slice_channels
 from stages.super_resolution.data import (
+    _EVERYWHERE,
+    EDGE_HU,
     PatchSampler,
+    _draw_point,
     body_mask,
     measure_normalisation,
     prepare_volume,
@@ -108,3 +111,49 @@ def test_body_holds_the_air_that_tissue_encloses_and_not_the_outside():
     values[0, 4, 4] = -1000
     body = body_mask(values)
     assert body.sum() == 25
+
+
+def test_edges_are_tissue_of_the_body_that_touches_air_of_the_body():
+    """Every edge point has both classes among itself and its six neighbours, within the body."""
+    head = make_head()
+    edges = prepare_volume("head", head, np.random.default_rng(0)).edges
+    assert len(edges) > 100
+    tissue, body = (np.pad(m, 1) for m in (head.values > EDGE_HU, body_mask(head.values)))
+    steps = np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+    for point in edges + 1:
+        around = point + steps
+        assert tissue[tuple(point)]
+        assert body[tuple(point)]
+        assert any(body[tuple(p)] and not tissue[tuple(p)] for p in around)
+
+
+@pytest.mark.parametrize("edge_fraction", [0.0, 0.3, 1.0])
+def test_as_many_patches_are_centred_on_edges_as_the_setting_says(edge_fraction):
+    """Of n draws the share lies within four standard errors, plus what else hits an edge by chance."""
+    volume = prepare_volume("head", make_head(), np.random.default_rng(0))
+    edges, body = ({tuple(p) for p in points.tolist()} for points in (volume.edges, volume.body))
+    draws, rng = 20_000, np.random.default_rng(1)
+    points = [tuple(_draw_point(volume, edge_fraction, rng).tolist()) for _ in range(draws)]
+    by_chance = (1 - _EVERYWHERE) * (1 - edge_fraction) * len(edges & body) / len(body)
+    by_chance += _EVERYWHERE * len(edges) / volume.values.size
+    expected = (1 - _EVERYWHERE) * edge_fraction + by_chance
+    found = sum(point in edges for point in points) / draws
+    assert abs(found - expected) <= 4 * np.sqrt(expected * (1 - expected) / draws)
+    outside = sum(point not in body for point in points) / draws
+    expected = _EVERYWHERE * (1 - len(body) / volume.values.size)
+    assert abs(outside - expected) <= 4 * np.sqrt(expected * (1 - expected) / draws)
+
+
+def test_a_volume_without_edges_is_drawn_from_its_body_and_one_without_a_body_from_anywhere():
+    solid = np.full((6, 8, 8), -1000, dtype=np.int16)
+    solid[:, 2:6, 2:6] = 40
+    rng = np.random.default_rng(0)
+    block = prepare_volume("block", replace(make_head(shape=(6, 8, 8)), values=solid), rng)
+    assert not len(block.edges)
+    points = np.array([_draw_point(block, 1.0, rng) for _ in range(400)])
+    tissue = solid[tuple(points.T)] == 40
+    expected = 1 - _EVERYWHERE * 0.75  # three quarters of the block's slices are air
+    assert abs(tissue.mean() - expected) <= 4 * np.sqrt(expected * (1 - expected) / 400)
+    empty = replace(block, body=np.empty((0, 3), dtype=np.int32))
+    points = np.array([_draw_point(empty, 1.0, rng) for _ in range(400)])
+    assert {tuple(points.min(0)), tuple(points.max(0))} == {(0, 0, 0), (5, 7, 7)}

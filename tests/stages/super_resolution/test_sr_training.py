@@ -17,13 +17,14 @@ from pipeline.core.artefacts import read_json, read_sidecar
 from pipeline.core.errors import InputError, NumericalError, UsageError
 from stages.super_resolution.checkpoint import CheckpointFolder
 from stages.super_resolution.layout import Layout
+from stages.super_resolution.model import Model, Normalisation
 from stages.super_resolution.networks import build_discriminator
 from stages.super_resolution.optimisation import Objective, adversarial_step, make_learner
 from stages.super_resolution.plan import completed
 from stages.super_resolution.schedule import update_average
 from stages.super_resolution.settings import TrainingSettings
 from stages.super_resolution.stage import train
-from stages.super_resolution.training import rate_at
+from stages.super_resolution.training import _make_learners, _step_of, rate_at
 
 WEIGHTS = "weights.safetensors"
 
@@ -123,6 +124,31 @@ def test_adversarial_training_teaches_both_networks():
     after = network.module.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(p.requires_grad for p in judge.module.parameters())
+
+
+@pytest.mark.parametrize("loss", ["0.01*mse", "1e5*mse", "1e5*mse+1e5*adversarial"])
+def test_a_step_goes_no_further_than_gradients_of_the_largest_norm(loss):
+    """Larger gradients are scaled down to the setting, of generator and discriminator alike."""
+    settings = TINY.model_copy(update={"loss": loss, "gradient_norm_max": 0.25})
+    layout = Layout(3, 3, "box")
+    model = Model("unet", make_small("unet"), layout, Normalisation(0.0, 500.0))
+    judge = build_discriminator("unet", 3, {}, torch.Generator().manual_seed(0))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    learners = _make_learners(fabric, model, judge, completed(settings))
+    generator = torch.Generator().manual_seed(0)
+    inputs, true = (torch.randn(2, n, 16, 16, generator=generator) for n in (6, 3))
+    _step_of(learners, model, settings)(inputs, true)
+    norms = {
+        name: float(torch.cat([p.grad.flatten() for p in learner.module.parameters()]).norm())
+        for name, learner in learners.items()
+    }
+    assert set(norms) == {"network", *(["discriminator"] if "adversarial" in loss else [])}
+    if loss == "0.01*mse":
+        assert 0 < norms["network"] < 0.2  # what is small stays as it is
+    else:
+        # torch divides by the norm plus 1e-6; float32 sums of some ten thousand squares
+        assert_allclose(norms["network"], 0.25, rtol=1e-5)
+    assert all(norm <= 0.25 * (1 + 1e-5) for norm in norms.values())
 
 
 def test_running_average_of_constant_weights_is_those_weights():
