@@ -183,8 +183,7 @@ def engine_row(
     )
     fields = 1e-3 * np.random.default_rng(1).standard_normal((4, len(lattice.cells)))
     engine.restart(fields.astype(precision), parts["walls"], parts["openings"], collision)
-    count = len(parts["openings"].inlet)
-    zeros = np.zeros(count)
+    zeros = np.zeros(len(parts["openings"].inlet))
     state = OpeningState(
         given_velocity=False,
         level=zeros,
@@ -384,16 +383,15 @@ def main(
     if peer is not None:
         make_peer(peer)
     output.parent.mkdir(parents=True, exist_ok=True)
-    name = None if surface is None else surface_name or surface.name
     cases = [("Synthetic nose", *synthetic_nose())]
+    name = surface and (surface_name or surface.name)
     if surface is not None:
         cases.append((f"{name} at {spacing_mm:g} mm", *surface_lattice(surface, spacing_mm)))
     more = ("" if peer else " --no-peer") + (f" --rounds {rounds}" if rounds != ROUNDS else "")
     text = introduction(command_line(name, spacing_mm, more))
     for title, lattice, openings in cases:
-        table = benchmark(title, lattice, openings, peer, output.parent, rounds)
-        print(table, flush=True)
-        text.append(table)
+        text.append(benchmark(title, lattice, openings, peer, output.parent, rounds))
+        print(text[-1], flush=True)
     output.write_text("\n".join(text))
 
 
