@@ -1,12 +1,12 @@
 """How fast are the lattice engines, beside lbmpy's list kernel and the memory's speed?
 
-    python benchmarks/flow_speed.py docs/flow_speed.md --surface SURFACE_DIR --spacing-mm 0.3
+    python benchmarks/flow_speed.py docs/flow_speed.md --surface SURFACE_DIR --surface-name "Real head"
 
-Measures on a synthetic nose (winding slots three to eight cells wide in a box of 200 x 250 x 300
-cells) and, if given, on a surface folder, and writes a table. All are measured in turn, several
-rounds long, and the best round counts: other work on the machine then hits all alike. The peer,
-lbmpy (AGPL), runs as a program of its own in a virtual environment of its own, which is made on the
-first run. It does less: half-way walls, no openings, one relaxation rate. About ten minutes.
+Measures on a synthetic nose (winding slots three to eight cells wide in a box of 200 x 250 x 300 cells) and,
+if given, on a surface folder, and writes a table. All are measured in turn, several rounds long, and the
+best round counts: other work on the machine then hits all alike. The peer, lbmpy (AGPL), runs as a program
+of its own in a virtual environment of its own, which is made on the first run. It does less: half-way walls,
+no openings, one relaxation rate. About ten minutes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from stages.flow.walls import CORRECTION_STEPS, WallLinks, interpolated_walls
 
 BOX = (200, 250, 300)
 TAU = 0.502
+ROUNDS = 8
 STEPS = {"native": CORRECTION_STEPS, "numba": 6, "lbmpy": 6}
-"""Steps of one measurement: of the compiled engine, one whole turn between its
-corrections of convection and curved walls."""
+"""Steps of one measurement: of the compiled engine one whole turn between corrections of convection and
+curved walls."""
 PEER = """
 import sys, time
 import numpy as np, pystencils as ps
@@ -182,8 +183,7 @@ def engine_row(
     )
     fields = 1e-3 * np.random.default_rng(1).standard_normal((4, len(lattice.cells)))
     engine.restart(fields.astype(precision), parts["walls"], parts["openings"], collision)
-    count = len(parts["openings"].inlet)
-    zeros = np.zeros(count)
+    zeros = np.zeros(len(parts["openings"].inlet))
     state = OpeningState(
         given_velocity=False,
         level=zeros,
@@ -300,6 +300,29 @@ def report(title: str, lattice: SparseLattice, rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def command_line(surface_name: str | None, spacing_mm: float, more: str) -> str:
+    """Return what is typed to make the table again; folders of this machine are not named."""
+    named = f' --surface SURFACE_DIR --surface-name "{surface_name}" --spacing-mm {spacing_mm:g}'
+    return (
+        f"python benchmarks/flow_speed.py docs/flow_speed.md{named if surface_name else ''}{more}"
+    )
+
+
+def introduction(command: str) -> list[str]:
+    """Return what stands above the tables."""
+    return [
+        "# Speed of the lattice engines\n",
+        f"Made by `{command}`; what is compared is said there.",
+        f"Instruction set: {levels()[-1]}. MLUPS: million updates of fluid cells a second. "
+        "Quadratic walls come with corrected convection, which linear ones cannot have: its cost counts as "
+        "theirs in the last column.",
+        "The Numba rows are this project's own fallback where no compiler is: a plain kernel over lists of "
+        "cells, not tuned, and no measure of what Numba can do.",
+        "OpenLB and Palabos are not in the table: they are GPL and AGPL, so that nothing of them may be "
+        "linked here, and unlike lbmpy pip does not install them: each needs an MPI build of its own.\n",
+    ]
+
+
 def benchmark(
     title: str,
     lattice: SparseLattice,
@@ -312,18 +335,13 @@ def benchmark(
     tables = scratch / "flow_speed_tables.npz"
     if peer is not None:
         np.savez(tables, neighbour=lattice.neighbour, velocities=VELOCITIES)
-    kinds = [
-        ("native", "none"),
-        ("native", "linear"),
-        ("native", "quadratic"),
-        ("numba", "linear"),
-    ]
+    native = [("native", walls) for walls in ("none", "linear", "quadratic")]
     for precision, threads in product(("float32", "float64"), (1, 2)):
         rows += [
             engine_row(
                 *(name, lattice, openings), walls=walls, precision=precision, threads=threads
             )
-            for name, walls in kinds
+            for name, walls in (*native, ("numba", "linear"))
         ]
         if peer is not None:
             rows.append(peer_row(peer, tables, precision, threads))
@@ -340,9 +358,10 @@ def main(
     output: Path,
     *,
     surface: Path | None = None,
+    surface_name: str | None = None,
     spacing_mm: float = 0.3,
     peer: Path | None = Path("out/lbmpy"),
-    rounds: int = 8,
+    rounds: int = ROUNDS,
 ) -> None:
     """Measure and write a table.
 
@@ -352,6 +371,8 @@ def main(
         Markdown file to write.
     surface
         Surface folder to measure on besides the synthetic nose.
+    surface_name
+        What the table calls it; the folder's name if none is given.
     spacing_mm
         Edge of a lattice cell there, mm.
     peer
@@ -363,19 +384,14 @@ def main(
         make_peer(peer)
     output.parent.mkdir(parents=True, exist_ok=True)
     cases = [("Synthetic nose", *synthetic_nose())]
+    name = surface and (surface_name or surface.name)
     if surface is not None:
-        cases.append((f"{surface.name} at {spacing_mm} mm", *surface_lattice(surface, spacing_mm)))
-    text = [
-        "# Speed of the lattice engines\n",
-        "Made by `python benchmarks/flow_speed.py docs/flow_speed.md`; what is compared is said there.",
-        f"Instruction set: {levels()[-1]}. MLUPS: million updates of fluid cells a second. "
-        "Quadratic walls come with corrected convection, which linear ones cannot have: its cost counts as "
-        "theirs in the last column.\n",
-    ]
+        cases.append((f"{name} at {spacing_mm:g} mm", *surface_lattice(surface, spacing_mm)))
+    more = ("" if peer else " --no-peer") + (f" --rounds {rounds}" if rounds != ROUNDS else "")
+    text = introduction(command_line(name, spacing_mm, more))
     for title, lattice, openings in cases:
-        table = benchmark(title, lattice, openings, peer, output.parent, rounds)
-        print(table, flush=True)
-        text.append(table)
+        text.append(benchmark(title, lattice, openings, peer, output.parent, rounds))
+        print(text[-1], flush=True)
     output.write_text("\n".join(text))
 
 

@@ -48,8 +48,8 @@ class Sample:
             weight[side] = flux / flux.sum() if usable else 1 / len(flux)
         signed = np.where(inlet, weight, -weight)
         return (
-            float(signed @ np.nan_to_num(self.static_pa)),
-            float(signed @ np.nan_to_num(self.total_pa)),
+            float(signed @ self.static_pa),
+            float(signed @ self.total_pa),
         )
 
 
@@ -75,7 +75,7 @@ class Means:
         """Return the flux-weighted static pressure of the outlets."""
         flux, static = self.flux_m3_s[~inlet], self.static_pa[~inlet]
         weight = flux / flux.sum() if flux.sum() != 0 else np.full(len(flux), 1 / len(flux))
-        return float(weight @ np.nan_to_num(static))
+        return float(weight @ static)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.core.errors import InputError
 from stages.flow.convergence import Sample
 from stages.flow.lattice import SOUND_SPEED_SQUARED_LU
 from stages.flow.mesh import area_vectors
@@ -72,10 +73,23 @@ class OpeningGauge:
 
 
 def make_gauge(opening: Opening, nodes: NodeTable, spacing_mm: float) -> OpeningGauge:
-    """Place sample points on an opening's patch and prepare to read them."""
+    """Place sample points on an opening's patch and prepare to read them.
+
+    Raises
+    ------
+    InputError
+        If no fluid cell lies inside the opening: its pressure would be unknown all through the run, and the
+        loss wrong without a word.
+    """
     points, area = patch_points(opening.triangles_mm, spacing_mm / _SAMPLES_PER_CELL)
     inward = opening.direction if opening.inlet else -opening.direction
     near, far = (nodes.sampler(points + inward * depth * spacing_mm) for depth in _DEPTHS)
+    if not near.known.any():
+        raise InputError(
+            f"{opening.name}: no fluid cell lies one cell ({spacing_mm:g} mm) inside this opening, so that "
+            "its pressure cannot be read; choose a smaller --spacing-mm, or cut the passage square.",
+            opening=opening.name,
+        )
     return OpeningGauge(opening.direction, area, near, far)
 
 

@@ -5,6 +5,9 @@ Notes
 Trilinear interpolation between nodes. A node outside the fluid that a link of a fluid cell crosses the
 surface to reach has a mirrored value: for velocity -(1 - q) / q times that of the cell (no slip at the
 distance q; at most -1), for pressure that of the cell. Beyond an opening both are the cell's.
+
+Straight lines cut a parabola off, by h^2 / 12 laplace(u) on average: a section of a round passage of radius R
+reads its flow rate low by 2/3 (h / R)^2, 4 % at 8 cells across and 1 % at 16.
 """
 
 from __future__ import annotations

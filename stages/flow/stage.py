@@ -231,7 +231,7 @@ def read_points(path: Path) -> Float[np.ndarray, "point 3"]:
     Raises
     ------
     InputError
-        If the file is missing, lacks a column or holds something that is no number.
+        If the file is missing, holds no point, lacks a column or holds something that is no finite number.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -245,7 +245,14 @@ def read_points(path: Path) -> Float[np.ndarray, "point 3"]:
             "every row; correct it.",
             path=path,
         ) from error
-    return np.array(values, dtype=np.float64).reshape(-1, 3)
+    points = np.array(values, dtype=np.float64).reshape(-1, 3)
+    if len(points) == 0 or not np.isfinite(points).all():
+        found = "holds no point" if len(points) == 0 else "holds a number that is not finite"
+        raise InputError(
+            f"{path.name}: {found}; needed are the columns x_mm,y_mm,z_mm and a row for each point.",
+            path=path,
+        )
+    return points
 
 
 def write_probes(

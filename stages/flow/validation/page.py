@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, select_autoescape
 
 from stages.flow.validation.charts import svg
-from stages.flow.validation.tables import shown_error, shown_reference, summary
+from stages.flow.validation.tables import shown_error, shown_reference, staleness, summary
 
 _LARGEST_CHANGE = 10.0
 """Larger ones stand for a run too short to tell."""
@@ -67,6 +67,7 @@ A figure that misses its goal is shown with its value; no goal was widened. Rese
 ct2flow {{ record.provenance.version }}, commit {{ record.provenance.commit }},
 code {{ record.provenance.code }};
 {% for name, version in record.provenance.libraries.items() %}{{ name }} {{ version }} {% endfor %}</p>
+<p>{{ staleness }}</p>
 </body>
 </html>
 """
@@ -91,6 +92,7 @@ def html(record: Mapping[str, Any]) -> str:
         precisions=list(dict.fromkeys(case["precision"] for case in record["cases"])),
         command=command(record["settings"]),
         summary=summary(record),
+        staleness=staleness(record).replace("`", ""),
     )
 
 

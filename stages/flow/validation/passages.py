@@ -178,7 +178,9 @@ def branching(bench: Bench) -> Outcome:
             turn=rotation(25.0, 15.0, 5.0),
         )
         solved = bench.solve(pipe, spacing, _flow_ml_s(1.0, 2 * parent))
-        resistance = [_resistance(k, parent, transition, radii[k], lengths[k]) for k in range(2)]
+        resistance = [
+            daughter_resistance(k, parent, transition, radii[k], lengths[k]) for k in range(2)
+        ]
         share = solved.flux_ml_s("outlet-a") / solved.flux_ml_s("inlet")
         exact = resistance[1] / sum(resistance)
         words = (
@@ -203,7 +205,7 @@ def branching(bench: Bench) -> Outcome:
     return Outcome(rows)
 
 
-def _resistance(
+def daughter_resistance(
     side: int, parent: float, transition: float, radius: float, length: float
 ) -> float:
     """Return a daughter's resistance over viscosity: Poiseuille's, and the integral of 1 / K on the way."""

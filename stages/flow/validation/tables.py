@@ -14,6 +14,8 @@ beside its reference; a goal that is missed is shown as missed. `{record}` and `
 sources, lattices, relaxation times and curves. A second run computes only what is missing or was made by
 other code.
 
+{staleness}
+
 {summary}
 
 | case | figure | reference | goal | {precisions} |
@@ -38,6 +40,7 @@ def markdown(record: Mapping[str, Any], command: str, files: tuple[str, str]) ->
         command=command,
         record=files[0],
         page=files[1],
+        staleness=staleness(record),
         summary=summary(record),
         precisions=" | ".join(precisions),
         rules="|".join(["---"] * len(precisions)),
@@ -47,6 +50,20 @@ def markdown(record: Mapping[str, Any], command: str, files: tuple[str, str]) ->
         same = {c["precision"]: c for c in record["cases"] if c["name"] == name}
         lines += _lines(next(iter(same.values()))["title"], same, precisions)
     return head + "\n".join(lines) + "\n"
+
+
+DIGEST_COMMAND = (
+    'python -c "from stages.flow.validation.stage import solver_digest as d; print(d())"'
+)
+"""Prints the digest of the solver's sources at hand."""
+
+
+def staleness(record: Mapping[str, Any]) -> str:
+    """Say how to see whether the figures are those of the code at hand."""
+    return (
+        f"Made by code {record['provenance']['code']}. `{DIGEST_COMMAND}` prints that of the code at hand: "
+        "if it is another, a source of the solver has changed since, be it a comment."
+    )
 
 
 def summary(record: Mapping[str, Any]) -> str:

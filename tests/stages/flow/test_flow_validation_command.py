@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,7 @@ from stages.flow.validation import stage
 from stages.flow.validation.cases import CASES, Case
 from stages.flow.validation.rows import Curve, Outcome, near
 from stages.flow.validation.settings import ValidationSettings
+from stages.flow.validation.tables import DIGEST_COMMAND
 
 QUICK = ValidationSettings(precision="float32", cases="closed-box,slits", quick=True, threads=1)
 
@@ -60,6 +64,21 @@ def test_the_table_holds_every_figure_of_both_precisions(tmp_path, monkeypatch):
     assert row[:4] == ["One figure", "a figure", "2", "within 10 %"]
     assert row[4:] == ["1 Pa (-50.00 %), **missed**"] * 2
     assert "0 of 2 goals are met, 2 are missed." in lines
+
+
+def test_page_and_table_say_how_to_see_whether_they_are_stale(folder):
+    """The command that they print gives the digest that they print, as long as the code is the same."""
+    table = (folder / "validation.md").read_text()
+    assert DIGEST_COMMAND in table
+    shown = subprocess.run(
+        shlex.split(DIGEST_COMMAND.replace("python", shlex.quote(sys.executable), 1)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    digest = shown.stdout.strip()
+    assert f"Made by code {digest}." in table
+    assert f"Made by code {digest}." in (folder / "validation.html").read_text()
 
 
 def test_a_second_run_computes_nothing_and_writes_the_same(folder, monkeypatch):
