@@ -38,8 +38,8 @@ class FlowSettings(BaseModel):
     inlet: Literal["total-pressure", "flat", "developed"] = Field(
         "total-pressure",
         description="Inlets share the flow at one total pressure, or take a flat velocity profile in "
-        "proportion to their areas, or a fully developed one in proportion to what one pressure gradient drives "
-        "through them.",
+        "proportion to their areas, or a fully developed one in proportion to what one pressure gradient "
+        "drives through them.",
     )
     precision: Literal["float32", "float64"] = Field(
         "float32", description="Floating-point format of the populations, stored as deviations."
