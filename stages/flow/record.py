@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from pipeline.core.planes import Plane
 from pipeline.core.units import m3_s_to_ml_s
+from stages.flow.crossings import points_inside
 from stages.flow.mesh import WALL, PatchedSurface
 from stages.flow.openings import Opening
 from stages.flow.readings import flux_weighted
@@ -17,7 +18,7 @@ from stages.flow.result import FlowResult
 from stages.flow.sampling import NodeTable
 from stages.flow.sections import section_inside
 from stages.flow.settings import FlowSettings
-from stages.flow.voxels import SparseLattice, points_inside, thin_gap_cells
+from stages.flow.voxels import SparseLattice, thin_gap_cells
 
 FLOW_FORMAT = 1
 _SAMPLES_PER_CELL = 5
