@@ -96,6 +96,8 @@ def run(
         If the flow diverges.
     """
     surface = assemble(read_patches(surface_folder))
+    if surface.copies:
+        _LOG.info("surface: %d copies of triangles left out", surface.copies)
     ladder = read_ladder(coarser, surface_folder, settings)
     if initial is None and ladder and carries_flow(ladder[0].record, settings):
         initial = ladder[0].folder

@@ -22,6 +22,7 @@ from stages.flow.crossings import Crossings, cells_inside, count_inside, find_cr
 from stages.flow.cuts import nearest_cuts
 from stages.flow.lattice import OPPOSITE, Q
 from stages.flow.mesh import PatchedSurface, enclosed_volume, is_inlet, is_outlet
+from stages.flow.overlaps import Overlap, find_overlap
 
 OFFSET = np.array([0.50130, 0.50217, 0.50391])
 """Irrational-looking shift of the lattice, in cells, so that no ray meets a vertex of a mesh with
@@ -54,6 +55,8 @@ class SparseLattice:
         distance to the surface in link lengths (0, 1], and the patch that it meets.
     names
         Patch names.
+    overlap
+        Cells that parts of the surface share, if there are: a few may be solid.
     """
 
     origin_mm: Float[np.ndarray, "3"]
@@ -66,6 +69,7 @@ class SparseLattice:
     link_distance: Float[np.ndarray, "link"]
     link_patch: Int[np.ndarray, "link"]
     names: tuple[str, ...]
+    overlap: Overlap | None = None
 
     @property
     def centres_mm(self) -> Float[np.ndarray, "cell 3"]:
@@ -95,7 +99,8 @@ def build_lattice(surface: PatchedSurface, spacing_mm: float) -> SparseLattice:
     Raises
     ------
     InputError
-        If the lattice would be too large, holds no fluid, or no inlet reaches an outlet.
+        If the lattice would be too large, holds no fluid, parts of the surface overlap, or no inlet reaches
+        an outlet.
     """
     _check_size(enclosed_volume(surface.triangles_mm) / spacing_mm**3, spacing_mm)
     points = surface.triangles_mm.reshape(-1, 3)
@@ -109,13 +114,16 @@ def build_lattice(surface: PatchedSurface, spacing_mm: float) -> SparseLattice:
     x, y, z = (int(n) for n in extent)
     origin = low - (2.0 - OFFSET) * spacing_mm
     triangles = (surface.triangles_mm - origin) / spacing_mm
-    cells = _cells(find_crossings(triangles, (x, y, z)), spacing_mm)
+    crossings = find_crossings(triangles, (x, y, z))
+    cells = _cells(crossings, spacing_mm)
+    overlap = find_overlap(crossings, triangles, surface.shells, origin, spacing_mm)
+    del crossings
     neighbour, *links = _links(cells, CellTable.of(cells, x), triangles, surface.patch)
     cell, direction, distance, met = links
     return _connected(
         SparseLattice(
             *(origin, spacing_mm, (x, y, z), cells, neighbour),
-            *(cell, direction, distance, met, surface.names),
+            *(cell, direction, distance, met, surface.names, overlap),
         )
     )
 
@@ -235,6 +243,7 @@ def _select(lattice: SparseLattice, keep: Bool[np.ndarray, "cell"]) -> SparseLat
         np.concatenate([lattice.link_distance[link], np.full(len(diagonal[0]), 0.5)]),
         np.concatenate([lattice.link_patch[link], np.zeros(len(diagonal[0]), np.int64)]),
         lattice.names,
+        lattice.overlap,
     )
 
 
