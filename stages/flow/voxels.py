@@ -118,12 +118,14 @@ def build_lattice(surface: PatchedSurface, spacing_mm: float) -> SparseLattice:
     cells = _cells(crossings, spacing_mm)
     overlap = find_overlap(crossings, triangles, surface.shells, origin, spacing_mm)
     del crossings
-    neighbour, *links = _links(cells, CellTable.of(cells, x), triangles, surface.patch)
-    cell, direction, distance, met = links
+    neighbour, cell, direction, distance, met = _links(
+        cells, CellTable.of(cells, x), triangles, surface.patch
+    )
     return _connected(
         SparseLattice(
             *(origin, spacing_mm, (x, y, z), cells, neighbour),
-            *(cell, direction, distance, met, surface.names, overlap),
+            *(cell, direction, distance, met, surface.names),
+            overlap=overlap,
         )
     )
 
@@ -255,10 +257,3 @@ def _dropped_links(
     """List links to cells that were dropped (met across an edge only): they become walls."""
     direction, cell = np.nonzero((lattice.neighbour[:, keep] >= 0) & (neighbour < 0))
     return direction, cell
-
-
-def thin_gap_cells(lattice: SparseLattice) -> int:
-    """Count fluid cells that have walls on both sides along an axis: gaps under two cells."""
-    blocked = lattice.neighbour[1:7] < 0
-    both = (blocked[0] & blocked[1]) | (blocked[2] & blocked[3]) | (blocked[4] & blocked[5])
-    return int(both.sum())
