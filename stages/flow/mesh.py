@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
 
 from pipeline.core.errors import InputError
+from stages.flow.shells import Edges, Shells, faces_to_turn, find_shells, joined, without_copies
 
 WALL = "wall"
 MERGE_TOLERANCE = 1e-5
@@ -27,11 +29,17 @@ class PatchedSurface:
         Index into `names` for each face.
     names
         Patch names: ``wall``, ``inlet...``, ``outlet...``; the wall comes first.
+    shells
+        The parts that share no edge.
+    copies
+        Number of triangles left out because others lie at the same corners.
     """
 
     triangles_mm: Float[np.ndarray, "face 3 3"]
     patch: Int[np.ndarray, "face"]
     names: tuple[str, ...]
+    shells: Shells
+    copies: int = 0
 
     def faces_of(self, name: str) -> Float[np.ndarray, "face 3 3"]:
         """Return the triangles of one patch."""
@@ -69,6 +77,9 @@ def enclosed_volume(triangles: Float[np.ndarray, "face 3 3"]) -> float:
 def assemble(patches: Mapping[str, Float[np.ndarray, "face 3 3"]]) -> PatchedSurface:
     """Join patches into one closed surface with outward normals.
 
+    Corners closer than `MERGE_TOLERANCE` become one, triangles without area and copies are left out (a
+    copy on the wall of an opening's triangle is the opening's), and triangles are turned to be wound alike.
+
     Parameters
     ----------
     patches
@@ -77,29 +88,56 @@ def assemble(patches: Mapping[str, Float[np.ndarray, "face 3 3"]]) -> PatchedSur
     Raises
     ------
     InputError
-        If the wall, an inlet or an outlet is missing, a patch is empty or not finite, or the
-        patches together are not closed.
+        If the wall, an inlet or an outlet is missing, a patch is empty, a copy of others or not finite, or
+        the patches together are not closed.
     """
     _check_present(patches)
     names = (WALL, *sorted(name for name in patches if name != WALL))
-    triangles = np.concatenate([patches[name] for name in names])
+    triangles = np.concatenate([patches[name] for name in names]).astype(np.float64)
     patch = np.repeat(np.arange(len(names)), [len(patches[name]) for name in names])
-    corners = merged_vertices(triangles)
+    triangles, corners = _welded(triangles)
     keep = ~_degenerate(corners)
-    surface = PatchedSurface(triangles[keep].astype(np.float64), patch[keep], names)
-    _check_closed(corners[keep], surface)
-    if enclosed_volume(surface.triangles_mm) < 0:
-        flipped = np.ascontiguousarray(surface.triangles_mm[:, ::-1])
-        surface = PatchedSurface(flipped, surface.patch, names)
-    return surface
+    triangles, patch, corners = triangles[keep], patch[keep], corners[keep]
+    keep = without_copies(corners, rank=np.where(patch == 0, len(names), patch))
+    triangles, patch, corners = triangles[keep], patch[keep], corners[keep]
+    _check_closed(corners, triangles)
+    _check_left(patch, names)
+    turn = faces_to_turn(corners, np.linalg.norm(area_vectors(triangles), axis=1))
+    corners, triangles = _turned(corners, turn), _turned(triangles, turn)
+    if enclosed_volume(triangles) < 0:
+        triangles = np.ascontiguousarray(triangles[:, ::-1])
+    return PatchedSurface(triangles, patch, names, find_shells(corners), int((~keep).sum()))
+
+
+def _welded(
+    triangles: Float[np.ndarray, "face 3 3"],
+) -> tuple[Float[np.ndarray, "face 3 3"], Int[np.ndarray, "face 3"]]:
+    """Put corners of one number at one place, so that no ray slips between two triangles."""
+    number = merged_vertices(triangles)
+    _, first = np.unique(number, return_index=True)
+    return triangles.reshape(-1, 3)[first][number], number
+
+
+def _turned(faces: np.ndarray, turn: Bool[np.ndarray, "face"]) -> np.ndarray:
+    if not turn.any():
+        return faces
+    faces = faces.copy()
+    faces[turn] = faces[turn, ::-1]
+    return faces
 
 
 def merged_vertices(triangles: Float[np.ndarray, "face 3 3"]) -> Int[np.ndarray, "face 3"]:
     """Number the corners so that corners at one place have one number."""
     points = triangles.reshape(-1, 3)
-    size = float(np.ptp(points, axis=0).max())
-    keys = np.round((points - points.min(axis=0)) / (size * MERGE_TOLERANCE)).astype(np.int64)
-    _, number = np.unique(keys, axis=0, return_inverse=True)
+    tolerance = float(np.ptp(points, axis=0).max()) * MERGE_TOLERANCE
+    keys = np.round((points - points.min(axis=0)) / tolerance).astype(np.int64)
+    width = round(1.0 / MERGE_TOLERANCE) + 2
+    key = (keys[:, 0] * width + keys[:, 1]) * width + keys[:, 2]
+    _, first, number = np.unique(key, return_index=True, return_inverse=True)
+    # Corners on either side of a step of the rounding are still at one place.
+    near = cKDTree(points[first]).query_pairs(tolerance, output_type="ndarray")
+    if len(near):
+        number = joined(near[:, 0], near[:, 1], len(first))[number]
     return number.reshape(-1, 3)
 
 
@@ -130,19 +168,30 @@ def _degenerate(corners: Int[np.ndarray, "face 3"]) -> Int[np.ndarray, "face"]:
     return np.asarray((a == b) | (b == c) | (c == a))
 
 
-def _check_closed(corners: Int[np.ndarray, "face 3"], surface: PatchedSurface) -> None:
-    edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
-    face = np.tile(np.arange(len(corners)), 3)
-    _, index, count = np.unique(
-        np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    odd = count[index.ravel()] % 2 == 1
-    if odd.any():
-        place = surface.triangles_mm[face[odd][0]].mean(axis=0)
+def _check_left(patch: Int[np.ndarray, "face"], names: tuple[str, ...]) -> None:
+    empty = [name for k, name in enumerate(names) if not (patch == k).any()]
+    if empty:
         raise InputError(
-            f"the patches together are not closed: {int(odd.sum())} edges bound an odd number of "
-            f"triangles, one near ({place[0]:.1f}, {place[1]:.1f}, {place[2]:.1f}) mm; "
-            "close the surface so that neighbouring patches share their edges.",
-            open_edges=int(odd.sum()),
+            f"{empty[0]}.stl: its triangles have no area or are those of other patches too; each triangle "
+            "belongs to one patch: export the patches again.",
+            patch=empty[0],
+        )
+
+
+def _check_closed(
+    corners: Int[np.ndarray, "face 3"], triangles: Float[np.ndarray, "face 3 3"]
+) -> None:
+    edges = Edges.of(corners)
+    number = int(edges.is_odd.sum())
+    if number:
+        at = edges.first[edges.is_odd][0]
+        face, side = edges.face[at], edges.side[at]
+        place = 0.5 * (triangles[face, side] + triangles[face, (side + 1) % 3])
+        raise InputError(
+            f"the patches together are not closed: {number} edges bound an odd number of triangles, one "
+            f"near ({place[0]:.1f}, {place[1]:.1f}, {place[2]:.1f}) mm; close the surface so that "
+            "neighbouring patches share their edges, or let small holes be closed with "
+            "`ct2flow surface check SURFACE_DIR --repair REPAIRED_DIR`.",
+            open_edges=number,
             place_mm=tuple(place),
         )

@@ -10,6 +10,8 @@ from jaxtyping import Float
 
 from pipeline.core.planes import Plane
 from pipeline.core.units import m3_s_to_ml_s
+from stages.flow.crossings import points_inside
+from stages.flow.gaps import thin_cells
 from stages.flow.mesh import WALL, PatchedSurface
 from stages.flow.openings import Opening
 from stages.flow.readings import flux_weighted
@@ -17,12 +19,10 @@ from stages.flow.result import FlowResult
 from stages.flow.sampling import NodeTable
 from stages.flow.sections import section_inside
 from stages.flow.settings import FlowSettings
-from stages.flow.voxels import SparseLattice, points_inside, thin_gap_cells
+from stages.flow.voxels import SparseLattice
 
 FLOW_FORMAT = 1
 _SAMPLES_PER_CELL = 5
-_NARROW_SHARE = 0.01
-"""Share of cells in gaps one cell wide above which the result needs a caveat."""
 _LENGTHS_MM = (1.0, 2000.0)
 """Sizes of a body part's airway; others suggest that lengths are not in mm."""
 _LARGEST = 1e9
@@ -52,7 +52,8 @@ def flow_record(
             "spacing_mm": settings.spacing_mm,
             "time_step_s": scales.time_step_s,
             "fluid_cells": cells,
-            "thin_gap_cells": thin_gap_cells(lattice),
+            "thin_gap_cells": int(thin_cells(lattice).sum()),
+            "overlap_cells": 0 if lattice.overlap is None else lattice.overlap.cells,
             "steps": result.steps,
             "seconds": round(seconds, 3),
             "mlups": round(cells * result.steps / max(seconds, 1e-9) / 1e6, 3),
@@ -176,11 +177,11 @@ def caveats(
         for name in surface.openings
         if name not in reached
     ]
-    thin = thin_gap_cells(lattice) / len(lattice.cells)
-    if thin > _NARROW_SHARE:
+    if lattice.overlap is not None:
+        x, y, z = lattice.overlap.place_mm
         found.append(
-            f"{100 * thin:.1f} % of the fluid cells lie in gaps one cell wide; the pressure loss "
-            "there is not resolved: choose a smaller --spacing-mm."
+            f"parts of the surface overlap in {lattice.overlap.cells} cells, such as near ({x:.1f}, {y:.1f}, "
+            f"{z:.1f}) mm, which are solid where two parts overlap; see `ct2flow surface check SURFACE_DIR`."
         )
     return found + _rescue_caveats(lattice, result, settings) + _convergence_caveats(result)
 

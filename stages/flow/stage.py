@@ -22,6 +22,7 @@ from stages.flow.checkpoint import Checkpoint, checkpoint_path
 from stages.flow.derived import derive
 from stages.flow.engines import engine_caveats
 from stages.flow.field_file import image_data, read_image_data
+from stages.flow.gaps import find_gaps
 from stages.flow.mesh import WALL, PatchedSurface, assemble, is_inlet, is_outlet
 from stages.flow.openings import make_openings
 from stages.flow.record import caveats, flow_record, measure_planes, probe_values
@@ -96,6 +97,8 @@ def run(
         If the flow diverges.
     """
     surface = assemble(read_patches(surface_folder))
+    if surface.copies:
+        _LOG.info("surface: %d copies of triangles left out", surface.copies)
     ladder = read_ladder(coarser, surface_folder, settings)
     if initial is None and ladder and carries_flow(ladder[0].record, settings):
         initial = ladder[0].folder
@@ -144,6 +147,9 @@ def _simulate(
 ) -> list[str]:
     lattice = build_lattice(surface, settings.spacing_mm)
     _LOG.info("lattice: %d fluid cells of %g mm", len(lattice.cells), settings.spacing_mm)
+    gaps = find_gaps(surface, lattice)
+    for warning in gaps.caveats():
+        _LOG.warning("%s", warning)
     openings = make_openings(surface, lattice)
     result, seconds = run_to_end(
         *(lattice, openings, settings, checkpoint),
@@ -154,8 +160,10 @@ def _simulate(
     warnings += engine_caveats(settings.engine, result.engine)
     for warning in warnings:
         _LOG.warning("%s", warning)
+    warnings = gaps.caveats() + warnings
     nodes = NodeTable(lattice)
     record = flow_record(lattice, openings, result, settings, seconds)
+    record["lattice"] |= gaps.record()
     record["planes"] = measure_planes(surface, lattice, nodes, result, given.sections, settings)
     record["discretisation"] = discretisation(record, given.coarser) if given.coarser else None
     if not given.coarser:

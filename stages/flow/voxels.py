@@ -5,26 +5,33 @@ Notes
 A cell is fluid if a ray from it along +x crosses the surface an odd number of times. A link from a
 fluid cell towards a neighbour ends at the surface if a triangle cuts it; the cut's distance, in
 link lengths, is what interpolated walls need. A cut ends a link even if the neighbour is fluid,
-so walls thinner than a cell do not leak.
+so walls thinner than a cell do not leak. Time and memory go with the fluid cells and the triangles, not with
+their bounding box.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pipeline.core.errors import InputError
-from stages.flow.lattice import OPPOSITE, VELOCITIES, Q
-from stages.flow.mesh import PatchedSurface, is_inlet, is_outlet
+from stages.flow.cell_table import CellTable, neighbours
+from stages.flow.crossings import Crossings, cells_inside, count_inside, find_crossings
+from stages.flow.cuts import nearest_cuts
+from stages.flow.lattice import OPPOSITE, Q
+from stages.flow.mesh import PatchedSurface, enclosed_volume, is_inlet, is_outlet
+from stages.flow.overlaps import Overlap, find_overlap
 
 OFFSET = np.array([0.50130, 0.50217, 0.50391])
 """Irrational-looking shift of the lattice, in cells, so that no ray meets a vertex of a mesh with
 round coordinates."""
 
-MAX_BOX_CELLS = 2**31 - 1
+MAX_FLUID_CELLS = 100_000_000
+"""Populations of a cell and the links that end at the surface share numbers of 32 bits."""
+_MAX_PLACES = 2**62
+"""Places of the bounding box are numbered with 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class SparseLattice:
         distance to the surface in link lengths (0, 1], and the patch that it meets.
     names
         Patch names.
+    overlap
+        Cells that parts of the surface share, if there are: a few may be solid.
     """
 
     origin_mm: Float[np.ndarray, "3"]
@@ -60,6 +69,7 @@ class SparseLattice:
     link_distance: Float[np.ndarray, "link"]
     link_patch: Int[np.ndarray, "link"]
     names: tuple[str, ...]
+    overlap: Overlap | None = None
 
     @property
     def centres_mm(self) -> Float[np.ndarray, "cell 3"]:
@@ -89,218 +99,91 @@ def build_lattice(surface: PatchedSurface, spacing_mm: float) -> SparseLattice:
     Raises
     ------
     InputError
-        If the lattice would be too large, holds no fluid, or no inlet reaches an outlet.
+        If the lattice would be too large, holds no fluid, parts of the surface overlap, or no inlet reaches
+        an outlet.
     """
+    _check_size(enclosed_volume(surface.triangles_mm) / spacing_mm**3, spacing_mm)
     points = surface.triangles_mm.reshape(-1, 3)
     low, high = points.min(axis=0), points.max(axis=0)
-    shape_array = np.ceil((high - low) / spacing_mm).astype(np.int64) + 3
-    if np.prod(shape_array.astype(np.float64)) > MAX_BOX_CELLS:
+    extent = np.ceil((high - low) / spacing_mm) + 3
+    if np.prod(extent) > _MAX_PLACES:
         raise InputError(
-            f"a lattice of {spacing_mm} mm would need {np.prod(shape_array.astype(float)):.3g} "
-            "cells; choose a larger --spacing-mm, and check that lengths are in mm.",
-            shape=tuple(shape_array),
+            f"the surface is {float((high - low).max()):.3g} mm long, too long for a lattice of "
+            f"{spacing_mm} mm; choose a larger --spacing-mm, and check that lengths are in mm.",
         )
+    x, y, z = (int(n) for n in extent)
     origin = low - (2.0 - OFFSET) * spacing_mm
     triangles = (surface.triangles_mm - origin) / spacing_mm
-    x, y, z = (int(n) for n in shape_array)
-    inside = _inside(triangles, (x, y, z))
-    if not inside.any():
+    crossings = find_crossings(triangles, (x, y, z))
+    cells = _cells(crossings, spacing_mm)
+    overlap = find_overlap(crossings, triangles, surface.shells, origin, spacing_mm)
+    del crossings
+    neighbour, cell, direction, distance, met = _links(
+        cells, CellTable.of(cells, x), triangles, surface.patch
+    )
+    return _connected(
+        SparseLattice(
+            *(origin, spacing_mm, (x, y, z), cells, neighbour),
+            *(cell, direction, distance, met, surface.names),
+            overlap=overlap,
+        )
+    )
+
+
+def _check_size(cells: float, spacing_mm: float) -> None:
+    """Refuse a lattice of too many fluid cells.
+
+    Raises
+    ------
+    InputError
+        If there are more than can be numbered.
+    """
+    if cells > MAX_FLUID_CELLS:
+        raise InputError(
+            f"a lattice of {spacing_mm} mm needs about {cells:.3g} fluid cells for this surface and may have "
+            f"{MAX_FLUID_CELLS:.3g}; choose a larger --spacing-mm, and check that lengths are in mm.",
+            fluid_cells=cells,
+        )
+
+
+def _cells(crossings: Crossings, spacing_mm: float) -> Int[np.ndarray, "cell 3"]:
+    slab = count_inside(crossings)
+    if not slab.any():
         raise InputError(
             f"no lattice cell lies inside the surface at {spacing_mm} mm; choose a smaller "
             "--spacing-mm, and check that lengths are in mm.",
             spacing_mm=spacing_mm,
         )
-    cells, cut, patch = _cut_links(triangles, surface.patch, inside)
-    neighbour, cell, direction, distance, met = _links(cells, cut, patch, inside)
-    shape = (x, y, z)
-    return _connected(
-        SparseLattice(
-            *(origin, spacing_mm, shape, cells, neighbour),
-            *(cell, direction, distance, met, surface.names),
-        )
-    )
-
-
-def _inside(
-    triangles: Float[np.ndarray, "face 3 3"], shape: tuple[int, int, int]
-) -> Bool[np.ndarray, "x y z"]:
-    crossings = np.zeros(shape, dtype=np.uint8)
-    _mark_crossings(triangles, crossings)
-    return np.bitwise_xor.accumulate(crossings, axis=0).astype(bool)
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _edge_side(ay, az, by, bz, y, z):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Return on which side of the edge a-b the point (y, z) lies: 1 or -1, 0 for no edge.
-
-    Both directions of an edge give opposite values of the same bits. A point on the edge is moved
-    by an infinitesimal (e, e^2), so that it lies on one side of every edge (Edelsbrunner & Mucke
-    1990, doi:10.1145/77635.77639).
-    """
-    forward = (ay, az) <= (by, bz)
-    if not forward:
-        ay, az, by, bz = by, bz, ay, az
-    side = (by - ay) * (z - az) - (bz - az) * (y - ay)
-    if side == 0.0:
-        side = -(bz - az) if bz != az else by - ay
-    sign = 1 if side > 0 else (-1 if side < 0 else 0)
-    return sign if forward else -sign
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _crossing(a, b, c, y, z):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Return where the line along x through (y, z) meets a triangle; NaN if it does not."""
-    normal_x = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
-    if normal_x == 0.0:
-        return np.nan
-    e0 = _edge_side(a[1], a[2], b[1], b[2], y, z)
-    e1 = _edge_side(b[1], b[2], c[1], c[2], y, z)
-    e2 = _edge_side(c[1], c[2], a[1], a[2], y, z)
-    if e0 != e1 or e1 != e2 or e0 == 0:
-        return np.nan
-    normal_y = (b[2] - a[2]) * (c[0] - a[0]) - (b[0] - a[0]) * (c[2] - a[2])
-    normal_z = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    x = a[0] - (normal_y * (y - a[1]) + normal_z * (z - a[2])) / normal_x
-    low, high = min(a[0], b[0], c[0]), max(a[0], b[0], c[0])
-    return min(max(x, low), high)
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _mark_crossings(triangles, crossings):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Flip the parity bit of the first cell beyond each crossing of a line along x."""
-    nx, ny, nz = crossings.shape
-    for t in range(triangles.shape[0]):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        y0 = max(int(np.ceil(min(a[1], b[1], c[1]))), 0)
-        y1 = min(int(np.floor(max(a[1], b[1], c[1]))), ny - 1)
-        z0 = max(int(np.ceil(min(a[2], b[2], c[2]))), 0)
-        z1 = min(int(np.floor(max(a[2], b[2], c[2]))), nz - 1)
-        for j in range(y0, y1 + 1):
-            for k in range(z0, z1 + 1):
-                x = _crossing(a, b, c, float(j), float(k))
-                if np.isfinite(x):
-                    crossings[min(max(int(np.floor(x)) + 1, 0), nx - 1), j, k] ^= 1
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _count_beyond(triangles, points, parity):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Flip the parity of each point for every crossing beyond it along x."""
-    for t in range(triangles.shape[0]):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        y0, y1 = min(a[1], b[1], c[1]), max(a[1], b[1], c[1])
-        z0, z1 = min(a[2], b[2], c[2]), max(a[2], b[2], c[2])
-        for p in range(points.shape[0]):
-            y, z = points[p, 1], points[p, 2]
-            if y0 <= y <= y1 and z0 <= z <= z1 and _crossing(a, b, c, y, z) > points[p, 0]:
-                parity[p] ^= 1
-
-
-def points_inside(
-    surface: PatchedSurface, points_mm: Float[np.ndarray, "point 3"]
-) -> Bool[np.ndarray, "point"]:
-    """Return which world points lie inside a closed surface, by parity of crossings along x."""
-    parity = np.zeros(len(points_mm), dtype=np.uint8)
-    _count_beyond(surface.triangles_mm, np.ascontiguousarray(points_mm), parity)
-    return parity.astype(bool)
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _cut_distance(place, a, u, v, normal, c):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Return where a link cuts a triangle, in link lengths; infinity if not (Moller-Trumbore)."""
-    slack = 1e-9
-    slope = c[0] * normal[0] + c[1] * normal[1] + c[2] * normal[2]
-    if slope == 0.0:
-        return np.inf
-    s = place - a
-    distance = -(s[0] * normal[0] + s[1] * normal[1] + s[2] * normal[2]) / slope
-    if not -slack <= distance <= 1.0 + slack:
-        return np.inf
-    p = s + distance * c
-    scale = 1.0 / (normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
-    beta = scale * (
-        normal[0] * (p[1] * v[2] - p[2] * v[1])
-        + normal[1] * (p[2] * v[0] - p[0] * v[2])
-        + normal[2] * (p[0] * v[1] - p[1] * v[0])
-    )
-    gamma = scale * (
-        normal[0] * (u[1] * p[2] - u[2] * p[1])
-        + normal[1] * (u[2] * p[0] - u[0] * p[2])
-        + normal[2] * (u[0] * p[1] - u[1] * p[0])
-    )
-    within = beta >= -slack and gamma >= -slack and beta + gamma <= 1.0 + slack
-    return distance if within else np.inf
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _nearest_cuts(triangles, patch, index, cut, cut_patch, velocities):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Keep for each link of a fluid cell the nearest triangle that cuts it."""
-    low, high = np.empty(3, dtype=np.int64), np.empty(3, dtype=np.int64)
-    place = np.empty(3)
-    for t in range(triangles.shape[0]):
-        a = triangles[t, 0]
-        u, v = triangles[t, 1] - a, triangles[t, 2] - a
-        normal = np.cross(u, v)
-        reach = 1.5 * np.sqrt(np.sum(normal**2))  # a link is at most 1.414 cells long
-        for d in range(3):
-            low[d] = max(int(np.floor(triangles[t, :, d].min())) - 1, 0)
-            high[d] = min(int(np.ceil(triangles[t, :, d].max())) + 1, index.shape[d] - 1)
-        for i in range(low[0], high[0] + 1):
-            for j in range(low[1], high[1] + 1):
-                for k in range(low[2], high[2] + 1):
-                    cell = index[i, j, k]
-                    place[0], place[1], place[2] = i, j, k
-                    if cell < 0 or abs(np.sum((place - a) * normal)) > reach:
-                        continue
-                    for q in range(1, 19):
-                        distance = _cut_distance(place, a, u, v, normal, velocities[q])
-                        if distance < cut[q, cell]:
-                            cut[q, cell] = distance
-                            cut_patch[q, cell] = patch[t]
-
-
-def _cut_links(
-    triangles: Float[np.ndarray, "face 3 3"],
-    patch: Int[np.ndarray, "face"],
-    inside: Bool[np.ndarray, "x y z"],
-) -> tuple[Int[np.ndarray, "cell 3"], Float[np.ndarray, "q cell"], Int[np.ndarray, "q cell"]]:
-    cells = np.argwhere(inside)
-    index = np.full(inside.shape, -1, dtype=np.int32)
-    index[inside] = np.arange(len(cells), dtype=np.int32)
-    cut = np.full((Q, len(cells)), np.inf, dtype=np.float32)
-    cut_patch = np.full((Q, len(cells)), -1, dtype=np.int16)
-    _nearest_cuts(triangles, patch, index, cut, cut_patch, VELOCITIES.astype(np.float64))
-    return cells, cut, cut_patch
+    _check_size(float(slab.sum()), spacing_mm)
+    return cells_inside(crossings, slab)
 
 
 def _links(
     cells: Int[np.ndarray, "cell 3"],
-    cut: Float[np.ndarray, "q cell"],
-    cut_patch: Int[np.ndarray, "q cell"],
-    inside: Bool[np.ndarray, "x y z"],
-) -> tuple[Int[np.ndarray, "q cell"], ...]:
+    table: CellTable,
+    triangles: Float[np.ndarray, "face 3 3"],
+    patch: Int[np.ndarray, "face"],
+) -> tuple[np.ndarray, ...]:
     """Turn cuts into neighbours and a list of links that end at the surface.
 
     A cut found from one side only (rounding at an edge) is completed from the other, and a
     link that leaves the fluid without a cut ends half-way.
     """
-    index = np.full(inside.shape, -1, dtype=np.int32)
-    index[inside] = np.arange(len(cells), dtype=np.int32)
-    neighbour = np.full((Q, len(cells)), -1, dtype=np.int32)
-    neighbour[0] = np.arange(len(cells))
+    cut, cut_patch = nearest_cuts(triangles, patch, table)
+    neighbour = neighbours(cells, table)
     for q in range(1, Q):
-        ahead = index[tuple((cells + VELOCITIES[q]).T)]
-        cut[q, (ahead < 0) & ~np.isfinite(cut[q])] = 0.5
-        neighbour[q] = np.where(np.isfinite(cut[q]), -1, ahead)
+        cut[q, (neighbour[q] < 0) & ~np.isfinite(cut[q])] = 0.5
+        neighbour[q, np.isfinite(cut[q])] = -1
     for q in range(1, Q):
-        ahead = neighbour[q]
-        back = cut[OPPOSITE[q], ahead]
-        one_sided = (ahead >= 0) & np.isfinite(back)
+        back = cut[OPPOSITE[q], neighbour[q]]
+        one_sided = np.flatnonzero((neighbour[q] >= 0) & np.isfinite(back))
+        other = neighbour[q, one_sided]
         cut[q, one_sided] = 1.0 - back[one_sided]
-        cut_patch[q, one_sided] = cut_patch[OPPOSITE[q], ahead[one_sided]]
+        cut_patch[q, one_sided] = cut_patch[OPPOSITE[q], other]
         neighbour[q, one_sided] = -1
     direction, cell = np.nonzero(np.isfinite(cut))
-    distance = np.clip(cut[direction, cell], 1e-3, 1.0)
-    met = np.maximum(cut_patch[direction, cell], 0)
+    distance = np.clip(cut[direction, cell], 1e-3, 1.0).astype(np.float64)
+    met = np.maximum(cut_patch[direction, cell], 0).astype(np.int64)
     return neighbour, cell, direction, distance, met
 
 
@@ -327,7 +210,8 @@ def _connected(lattice: SparseLattice) -> SparseLattice:
             "passage is closed or narrower than a cell: choose a smaller --spacing-mm.",
             spacing_mm=lattice.spacing_mm,
         )
-    return _select(lattice, np.isin(label, both))
+    keep = np.isin(label, both)
+    return lattice if keep.all() else _select(lattice, keep)
 
 
 def _components(lattice: SparseLattice) -> Int[np.ndarray, "cell"]:
@@ -361,6 +245,7 @@ def _select(lattice: SparseLattice, keep: Bool[np.ndarray, "cell"]) -> SparseLat
         np.concatenate([lattice.link_distance[link], np.full(len(diagonal[0]), 0.5)]),
         np.concatenate([lattice.link_patch[link], np.zeros(len(diagonal[0]), np.int64)]),
         lattice.names,
+        lattice.overlap,
     )
 
 
@@ -372,10 +257,3 @@ def _dropped_links(
     """List links to cells that were dropped (met across an edge only): they become walls."""
     direction, cell = np.nonzero((lattice.neighbour[:, keep] >= 0) & (neighbour < 0))
     return direction, cell
-
-
-def thin_gap_cells(lattice: SparseLattice) -> int:
-    """Count fluid cells that have walls on both sides along an axis: gaps under two cells."""
-    blocked = lattice.neighbour[1:7] < 0
-    both = (blocked[0] & blocked[1]) | (blocked[2] & blocked[3]) | (blocked[4] & blocked[5])
-    return int(both.sum())

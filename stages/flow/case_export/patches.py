@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.core.errors import InputError
+from stages.flow.crossings import points_inside
 from stages.flow.mesh import PatchedSurface, area_vectors, is_inlet
 from stages.flow.openings import Opening
-from stages.flow.voxels import points_inside
 
 _STEP = 1e-4
 """Distance from a patch, as a share of the surface's extent, at which the inside is looked for."""

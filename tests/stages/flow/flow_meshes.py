@@ -11,6 +11,7 @@ from jaxtyping import Float
 from stages.flow.validation.shapes import (
     Patches,
     anchored,
+    bend,
     blocks,
     circle,
     rectangle,
@@ -22,6 +23,7 @@ from stages.flow.validation.shapes import (
 __all__ = [
     "Patches",
     "anchored",
+    "bend",
     "blocks",
     "circle",
     "rectangle",

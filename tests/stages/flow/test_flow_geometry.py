@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from flow_meshes import blocks, circle, rotation, tube
+from flow_meshes import bend, blocks, circle, rotation, tube
 
 from pipeline.core.errors import InputError
 from pipeline.core.planes import Plane
-from stages.flow.lattice import VELOCITIES, WEIGHTS
+from stages.flow.crossings import points_inside
+from stages.flow.lattice import VELOCITIES, WEIGHTS, Q
 from stages.flow.mesh import assemble, enclosed_volume
 from stages.flow.sections import section_inside, section_points
-from stages.flow.voxels import build_lattice, points_inside
+from stages.flow.voxels import build_lattice
 
 
 def test_lattice_weights_are_isotropic_to_fourth_order():
@@ -116,3 +119,54 @@ def test_a_missing_patch_is_named(missing):
 def test_a_lattice_too_coarse_for_the_surface_is_refused():
     with pytest.raises(InputError, match="smaller"):
         build_lattice(assemble(tube(circle(1.0), 2.0)), 50.0)
+
+
+def test_memory_goes_with_the_fluid_not_with_its_box():
+    turn = rotation(45.0, 35.264, 0.0)
+    surface = assemble(tube(circle(4.0), 200.0, turn=turn))
+    build_lattice(surface, 1.0)
+    tracemalloc.start()
+    lattice = build_lattice(surface, 0.4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    number = len(lattice.cells)
+    assert np.prod(np.array(lattice.shape, dtype=float)) > 500 * number
+    held = sum(a.nbytes for a in vars(lattice).values() if isinstance(a, np.ndarray))
+    assert peak < 2.5 * held
+    assert held < 200 * number
+
+
+def test_a_box_of_billions_of_cells_is_no_reason_to_refuse():
+    surface = assemble(tube(circle(1.0, 16), 200.0, turn=rotation(45.0, 35.264, 0.0)))
+    lattice = build_lattice(surface, 0.08)
+    assert np.prod(np.array(lattice.shape, dtype=float)) > 2**31
+    assert len(lattice.cells) * 0.08**3 == pytest.approx(np.pi * 0.25 * 200.0, rel=0.01)
+
+
+def test_a_lattice_of_too_many_fluid_cells_is_refused_before_it_is_made():
+    surface = assemble(tube(circle(8.0), 20.0))
+    tracemalloc.start()
+    with pytest.raises(
+        InputError, match=r"1\.01e\+09 fluid cells .* may have 1e\+08; choose a larger"
+    ):
+        build_lattice(surface, 0.01)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+def test_cells_and_neighbours_of_a_bend_are_those_of_points_and_places():
+    """Two legs and the hollow between them lie on one line of cells."""
+    surface = assemble(bend(circle(4.0, 24), 6.0, 180.0, steps=24, turn=rotation(80.0, 20.0, 5.0)))
+    lattice = build_lattice(surface, 0.5)
+    places = np.argwhere(np.ones(lattice.shape, dtype=bool))
+    inside = points_inside(surface, lattice.origin_mm + 0.5 * places)
+    np.testing.assert_array_equal(lattice.cells, places[inside])
+    number = {tuple(cell): n for n, cell in enumerate(lattice.cells.tolist())}
+    ends = np.zeros((Q, len(lattice.cells)), dtype=bool)
+    ends[lattice.link_direction, lattice.link_cell] = True
+    for q in range(Q):
+        ahead = (lattice.cells + VELOCITIES[q]).tolist()
+        expected = np.array([number.get(tuple(place), -1) for place in ahead])
+        assert ends[q, expected < 0].all()
+        np.testing.assert_array_equal(lattice.neighbour[q], np.where(ends[q], -1, expected))
