@@ -210,6 +210,18 @@ def test_fluxes_of_any_velocity_are_made_free_of_sources():
     np.testing.assert_allclose(flux[cell, side], -back, rtol=0, atol=1e-12 * typical * 1e3)
 
 
+@pytest.mark.parametrize("entering", [0.0, 1e-24])
+def test_fluxes_are_balanced_when_next_to_nothing_enters(entering):
+    lattice, velocity = jet_into_a_box(30.0)
+    sides = cell_sides(lattice)
+    patch = lattice.names.index("inlet")
+    flux = conservative_fluxes(sides, velocity, lattice.blocks(6), {patch: entering})
+    assert np.abs(flux.sum(axis=1)).max() < 1e-9 * np.abs(flux).max()
+    assert flux[sides.patch == patch].sum() == pytest.approx(
+        -entering, abs=1e-12 * np.abs(flux).max()
+    )
+
+
 def test_fluxes_that_balance_already_are_kept():
     pipe = heated_pipe(8, 100.0, STRAIGHT, length_mm=16.0)
     sides = cell_sides(pipe.lattice)
