@@ -9,12 +9,14 @@ fluid between them are held, so that memory goes with the surface and the fluid,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.flow.mesh import PatchedSurface
+if TYPE_CHECKING:
+    from stages.flow.mesh import PatchedSurface
 
 _MARGIN = 0.01
 """Widening, in cells, of the lines that may meet a triangle, far above rounding; `_crossing` decides."""
@@ -185,22 +187,41 @@ def cells_inside(crossings: Crossings, slab: Int[np.ndarray, "x"]) -> Int[np.nda
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _count_beyond(triangles, points, parity):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Flip the parity of each point for every crossing beyond it along x."""
+def _count_beyond(triangles, of_face, points, of_point, parity):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Flip the parity of points, sorted by y, for each crossing beyond of a shell but their own."""
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         y0, y1 = min(a[1], b[1], c[1]), max(a[1], b[1], c[1])
         z0, z1 = min(a[2], b[2], c[2]), max(a[2], b[2], c[2])
-        for p in range(points.shape[0]):
+        for p in range(np.searchsorted(points[:, 1], y0), points.shape[0]):
             y, z = points[p, 1], points[p, 2]
-            if y0 <= y <= y1 and z0 <= z <= z1 and _crossing(a, b, c, y, z)[0] > points[p, 0]:
+            if y > y1:
+                break
+            if not z0 <= z <= z1 or of_point[p] == of_face[t]:
+                continue
+            if _crossing(a, b, c, y, z)[0] > points[p, 0]:
                 parity[p] ^= 1
+
+
+def points_within(
+    triangles: Float[np.ndarray, "face 3 3"],
+    of_face: Int[np.ndarray, "face"],
+    points: Float[np.ndarray, "point 3"],
+    of_point: Int[np.ndarray, "point"],
+) -> Bool[np.ndarray, "point"]:
+    """Return which points lie within the shells but their own, by parity of crossings along x."""
+    order = np.argsort(points[:, 1], kind="stable")
+    parity = np.zeros(len(points), dtype=np.uint8)
+    _count_beyond(triangles, of_face, points[order], of_point[order], parity)
+    within = np.empty(len(points), dtype=bool)
+    within[order] = parity
+    return within
 
 
 def points_inside(
     surface: PatchedSurface, points_mm: Float[np.ndarray, "point 3"]
 ) -> Bool[np.ndarray, "point"]:
-    """Return which world points lie inside a closed surface, by parity of crossings along x."""
-    parity = np.zeros(len(points_mm), dtype=np.uint8)
-    _count_beyond(surface.triangles_mm, np.ascontiguousarray(points_mm), parity)
-    return parity.astype(bool)
+    """Return which world points lie inside a closed surface."""
+    none = np.full(len(points_mm), -1, dtype=np.int64)
+    of_face = surface.shells.of_face.astype(np.int64)
+    return points_within(surface.triangles_mm, of_face, points_mm, none)

@@ -10,11 +10,18 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from pipeline.core.errors import InputError
+from stages.flow.crossings import points_within
 from stages.flow.shells import Edges, Shells, faces_to_turn, find_shells, joined, without_copies
 
 WALL = "wall"
 MERGE_TOLERANCE = 1e-5
 """Vertices closer than this share of the bounding box are one: STL stores 24-bit mantissas."""
+_EDGE_SHARE = 0.1
+"""... and than this share of a short edge, the shortest tenth left out: a speck far away widens the box."""
+_FINEST = 5e-7
+"""Share of the bounding box that is still merged: steps of it along three axes are numbered with 64 bits."""
+_DEPTH_POINTS = 15
+"""Points on each shell that tell whether it lies within others."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +76,19 @@ def area_vectors(triangles: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, 
 
 def enclosed_volume(triangles: Float[np.ndarray, "face 3 3"]) -> float:
     """Return the volume inside a closed surface with outward normals (divergence theorem)."""
-    centre = triangles.mean(axis=(0, 1))
-    shifted = triangles - centre
-    return float(np.einsum("fi,fi->", shifted.mean(axis=1), area_vectors(triangles)) / 3.0)
+    return float(_moments(triangles).sum() / 3.0)
+
+
+def _moments(triangles: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, "face"]:
+    """Return what each triangle adds to three times the enclosed volume."""
+    shifted = triangles - triangles.mean(axis=(0, 1))
+    return np.asarray(np.einsum("fi,fi->f", shifted.mean(axis=1), area_vectors(triangles)))
 
 
 def assemble(patches: Mapping[str, Float[np.ndarray, "face 3 3"]]) -> PatchedSurface:
     """Join patches into one closed surface with outward normals.
 
-    Corners closer than `MERGE_TOLERANCE` become one, triangles without area and copies are left out (a
+    Corners that differ by rounding become one, triangles without area and copies are left out (a
     copy on the wall of an opening's triangle is the opening's), and triangles are turned to be wound alike.
 
     Parameters
@@ -98,15 +109,16 @@ def assemble(patches: Mapping[str, Float[np.ndarray, "face 3 3"]]) -> PatchedSur
     triangles, corners = _welded(triangles)
     keep = ~_degenerate(corners)
     triangles, patch, corners = triangles[keep], patch[keep], corners[keep]
+    _check_left(patch, names)
     keep = without_copies(corners, rank=np.where(patch == 0, len(names), patch))
     triangles, patch, corners = triangles[keep], patch[keep], corners[keep]
     _check_closed(corners, triangles)
     _check_left(patch, names)
     turn = faces_to_turn(corners, np.linalg.norm(area_vectors(triangles), axis=1))
     corners, triangles = _turned(corners, turn), _turned(triangles, turn)
-    if enclosed_volume(triangles) < 0:
-        triangles = np.ascontiguousarray(triangles[:, ::-1])
-    return PatchedSurface(triangles, patch, names, find_shells(corners), int((~keep).sum()))
+    shells = find_shells(corners)
+    triangles = _turned(triangles, _inside_out(triangles, shells)[shells.of_face])
+    return PatchedSurface(triangles, patch, names, shells, int((~keep).sum()))
 
 
 def _welded(
@@ -116,6 +128,27 @@ def _welded(
     number = merged_vertices(triangles)
     _, first = np.unique(number, return_index=True)
     return triangles.reshape(-1, 3)[first][number], number
+
+
+def _inside_out(
+    triangles: Float[np.ndarray, "face 3 3"], shells: Shells
+) -> Bool[np.ndarray, "shell"]:
+    """Return the shells whose normals point into the fluid: outward is right at even depth only.
+
+    Most of some points on a shell tell whether it lies within others, as it may touch them at the rest.
+    """
+    shell, number = shells.of_face.astype(np.int64), len(shells.oriented)
+    inward = np.bincount(shell, _moments(triangles)) < 0.0
+    if number == 1:
+        return np.asarray(inward)
+    order = np.argsort(shell, kind="stable")
+    count = np.bincount(shell)
+    picked = np.minimum(count, _DEPTH_POINTS)
+    own = np.repeat(np.arange(number), picked)
+    rank = np.arange(len(own)) - np.repeat(np.cumsum(picked) - picked, picked)
+    face = order[(np.cumsum(count) - count)[own] + rank * count[own] // picked[own]]
+    within = points_within(triangles, shell, triangles[face].mean(axis=1), own)
+    return np.asarray(inward != (2 * np.bincount(own, within) > picked))
 
 
 def _turned(faces: np.ndarray, turn: Bool[np.ndarray, "face"]) -> np.ndarray:
@@ -129,9 +162,14 @@ def _turned(faces: np.ndarray, turn: Bool[np.ndarray, "face"]) -> np.ndarray:
 def merged_vertices(triangles: Float[np.ndarray, "face 3 3"]) -> Int[np.ndarray, "face 3"]:
     """Number the corners so that corners at one place have one number."""
     points = triangles.reshape(-1, 3)
-    tolerance = float(np.ptp(points, axis=0).max()) * MERGE_TOLERANCE
+    extent = float(np.ptp(points, axis=0).max())
+    if extent == 0.0:
+        return np.zeros((len(triangles), 3), dtype=np.int64)
+    edges = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)
+    short = float(np.quantile(edges[edges > 0.0], 0.1))
+    tolerance = max(min(extent * MERGE_TOLERANCE, short * _EDGE_SHARE), extent * _FINEST)
     keys = np.round((points - points.min(axis=0)) / tolerance).astype(np.int64)
-    width = round(1.0 / MERGE_TOLERANCE) + 2
+    width = int(keys.max()) + 1
     key = (keys[:, 0] * width + keys[:, 1]) * width + keys[:, 2]
     _, first, number = np.unique(key, return_index=True, return_inverse=True)
     # Corners on either side of a step of the rounding are still at one place.

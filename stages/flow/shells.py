@@ -50,7 +50,7 @@ class Edges:
 
 @dataclass(frozen=True)
 class Shells:
-    """Hold the parts of a surface that share no edge.
+    """Hold the parts of a surface that are closed without each other.
 
     Parameters
     ----------
@@ -65,16 +65,36 @@ class Shells:
 
 
 def find_shells(corners: Corners) -> Shells:
-    """Return the shells of a closed surface: triangles that share an edge are of one shell."""
+    """Return the shells of a closed surface: triangles that share an edge are of one shell.
+
+    Parts that are closed without each other and touch along an edge are shells of their own, as they may be
+    wound differently.
+    """
     edges = Edges.of(corners)
-    follows = np.ones(len(edges.face), dtype=bool)
-    follows[edges.first] = False
-    next_ = np.flatnonzero(follows)
-    shell = joined(edges.face[next_ - 1], edges.face[next_], len(corners))
+    pair = edges.first[edges.count == 2]
+    begin, end = edges.face[pair], edges.face[pair + 1]
+    f, g = _unfinished(edges, joined(begin, end, len(corners)))
+    shell = joined(np.concatenate([begin, f]), np.concatenate([end, g]), len(corners))
     balance = np.add.reduceat(np.where(edges.forward, 1, -1), edges.first)
     oriented = np.ones(int(shell.max()) + 1, dtype=bool)
     oriented[shell[edges.face[edges.first[balance != 0]]]] = False
     return Shells(shell, oriented)
+
+
+def _unfinished(
+    edges: Edges, part: Int[np.ndarray, "face"]
+) -> tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "pair"]]:
+    """Return pairs of triangles by which parts go on in each other at edges of more than two.
+
+    A part with an odd number of triangles there is not closed without another one.
+    """
+    edge = np.repeat(np.arange(len(edges.count)), edges.count)
+    side = np.flatnonzero(edges.count[edge] > 2)
+    key = edge[side] * (int(part.max()) + 1) + part[edges.face[side]]
+    _, at, number = np.unique(key, return_index=True, return_counts=True)
+    odd = side[at[number % 2 == 1]]
+    same = edge[odd[1:]] == edge[odd[:-1]]
+    return edges.face[odd[:-1][same]], edges.face[odd[1:][same]]
 
 
 def faces_to_turn(corners: Corners, area: Float[np.ndarray, "face"]) -> Bool[np.ndarray, "face"]:

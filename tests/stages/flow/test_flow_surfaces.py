@@ -11,6 +11,7 @@ from flow_meshes import Patches, bend, circle, rotation, tube
 from pipeline.core.errors import InputError
 from stages.flow.mesh import assemble, enclosed_volume
 from stages.flow.voxels import build_lattice
+from stages.flow.wall_faces import wall_faces
 
 SPACING = 0.5
 RADIUS, LENGTH = 4.0, 20.0
@@ -174,3 +175,57 @@ def test_patches_that_differ_by_rounding_leave_no_gap_for_a_ray(pipe):
     surface = assemble(shaken)
     used = {tuple(corner) for corner in surface.triangles_mm.reshape(-1, 3)}
     assert len(used) == len(np.unique(pipe["wall"].reshape(-1, 3), axis=0)) + 2
+
+
+def has_fluid_before_all_wall(patches: Patches) -> bool:
+    surface = assemble(patches)
+    return bool((wall_faces(surface, build_lattice(surface, SPACING)).cell >= 0).all())
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_normals_of_islands_point_out_of_the_fluid_however_they_are_wound(pipe, way):
+    island = as_body(tube(circle(4.0, 32), 8.0, shift=(0.3, 0.2, 6.1)))[:, ::way]
+    hollow = as_body(tube(circle(2.0, 32), 4.0, shift=(0.3, 0.2, 8.1)))[:, ::way]
+    enclosed = [np.abs(enclosed_volume(part)) for part in (as_body(pipe), island, hollow)]
+    surface = assemble(with_wall(pipe, island, hollow))
+    volume = enclosed[0] - enclosed[1] + enclosed[2]
+    assert enclosed_volume(surface.triangles_mm) == pytest.approx(volume, rel=1e-6)
+    assert has_fluid_before_all_wall(with_wall(pipe, island))
+
+
+def test_two_airways_of_which_one_is_inside_out_are_as_if_both_were_right(pipe):
+    other = tube(circle(6.0, 48), LENGTH, shift=(12.0, 0.0, 0.0))
+    both = with_wall(pipe, other["wall"][:, ::-1])
+    both |= {"inlet-b": other["inlet"][:, ::-1], "outlet-b": other["outlet"][:, ::-1]}
+    volume = enclosed_volume(as_body(pipe)) + enclosed_volume(as_body(other))
+    assert enclosed_volume(assemble(both).triangles_mm) == pytest.approx(volume, rel=1e-6)
+    assert has_fluid_before_all_wall(both)
+
+
+def rod(x: float, y: float, width: float) -> np.ndarray:
+    square = [(x, y), (x + width, y), (x + width, y + width), (x, y + width)]
+    return as_body(tube(np.array(square), 10.0, shift=(0.0, 0.0, 5.0)))
+
+
+@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize("other_way", [1, -1])
+def test_rods_that_touch_along_an_edge_are_solid_however_they_are_wound(pipe, way, other_way):
+    rods = rod(-2.03, -2.03, 2.0)[:, ::way], rod(-0.03, -0.03, 2.0)[:, ::other_way]
+    lattice = build_lattice(assemble(with_wall(pipe, *rods)), SPACING)
+    assert lattice.overlap is None
+    missing = 2 * (2.0**2) * 10.0 / SPACING**3
+    assert len(cells_of(pipe)) - len(lattice.cells) == pytest.approx(missing, rel=0.01)
+
+
+def test_a_speck_far_away_does_not_weld_the_triangles_of_the_rest(pipe):
+    speck = rod(4e4, 0.0, 1.0)
+    surface = assemble(with_wall(pipe, speck))
+    assert len(surface.triangles_mm) == len(as_body(pipe)) + len(speck)
+    np.testing.assert_array_equal(
+        build_lattice(surface, SPACING).cells.shape, cells_of(pipe).shape
+    )
+
+
+def test_patches_of_points_are_refused_by_name(pipe):
+    with pytest.raises(InputError, match=r"wall\.stl: its triangles have no area"):
+        assemble({name: np.zeros_like(faces) for name, faces in pipe.items()})
