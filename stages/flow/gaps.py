@@ -82,14 +82,14 @@ class Gaps:
             names = ", ".join(self.choked)
             through = f"; all flow through {names} passes them" if names else ""
             found.append(
-                f"{100 * share:.2g} % of the fluid cells lie in gaps under two cells wide, the thinnest of "
-                f"about {self.width_mm:.2g} mm {_near(self.place_mm)}{through}; the pressure loss there is "
+                f"{100 * share:.3g} % of the fluid cells lie in gaps under two cells wide, the thinnest of "
+                f"about {self.width_mm:.3g} mm {_near(self.place_mm)}{through}; the pressure loss there is "
                 "not resolved: choose a smaller --spacing-mm."
             )
         lost = self.lost_wall_mm2 / self.wall_mm2
         if self.lost_place_mm is not None and lost > _LOST_SHARE:
             found.append(
-                f"{self.lost_wall_mm2:.3g} mm2 of the wall ({100 * lost:.2g} %) have no fluid before them, "
+                f"{self.lost_wall_mm2:.3g} mm2 of the wall ({100 * lost:.3g} %) have no fluid before them, "
                 f"most of them {_near(self.lost_place_mm)}: passages there are narrower than a cell or do "
                 "not join an inlet to an outlet; choose a smaller --spacing-mm if air should pass."
             )

@@ -44,6 +44,7 @@ def test_an_aligned_slit_chokes_both_its_openings():
     gaps = gaps_of(tube(rectangle(WIDTH, 0.75), LENGTH))
     assert gaps.choked == ("inlet", "outlet")
     assert gaps.thin_cells == gaps.cells
+    assert gaps.caveats()[0].startswith("100 % of the fluid cells")
     assert "all flow through inlet, outlet passes them" in gaps.caveats()[0]
 
 
