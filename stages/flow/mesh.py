@@ -99,8 +99,8 @@ def assemble(patches: Mapping[str, Float[np.ndarray, "face 3 3"]]) -> PatchedSur
     Raises
     ------
     InputError
-        If the wall, an inlet or an outlet is missing, a patch is empty, a copy of others or not finite, or
-        the patches together are not closed.
+        If the wall, an inlet or an outlet is missing, a patch is empty or not finite, openings share
+        triangles, or the patches together are not closed.
     """
     _check_present(patches)
     names = (WALL, *sorted(name for name in patches if name != WALL))
@@ -111,6 +111,7 @@ def assemble(patches: Mapping[str, Float[np.ndarray, "face 3 3"]]) -> PatchedSur
     triangles, patch, corners = triangles[keep], patch[keep], corners[keep]
     _check_left(patch, names)
     keep = without_copies(corners, rank=np.where(patch == 0, len(names), patch))
+    _check_shared(corners, patch, keep, names)
     triangles, patch, corners = triangles[keep], patch[keep], corners[keep]
     _check_closed(corners, triangles)
     _check_left(patch, names)
@@ -213,6 +214,28 @@ def _check_left(patch: Int[np.ndarray, "face"], names: tuple[str, ...]) -> None:
             f"{empty[0]}.stl: its triangles have no area or are those of other patches too; each triangle "
             "belongs to one patch: export the patches again.",
             patch=empty[0],
+        )
+
+
+def _check_shared(
+    corners: Int[np.ndarray, "face 3"],
+    patch: Int[np.ndarray, "face"],
+    keep: Bool[np.ndarray, "face"],
+    names: tuple[str, ...],
+) -> None:
+    """Refuse copies in one opening of triangles of another one: whose they are cannot be known."""
+    opening = np.flatnonzero(patch > 0)
+    group = np.unique(np.sort(corners[opening], axis=1), axis=0, return_inverse=True)[1].ravel()
+    own, kept = patch[opening], keep[opening]
+    owner = np.zeros(len(opening), dtype=np.int64)
+    owner[group[kept]] = own[kept]
+    shared = np.flatnonzero(~kept & (owner[group] != own))
+    if len(shared):
+        name, other = names[own[shared[0]]], names[owner[group[shared[0]]]]
+        raise InputError(
+            f"{name}.stl: {len(shared)} of its triangles are in {other}.stl too; each triangle belongs to "
+            "one patch: export the patches again.",
+            patch=name,
         )
 
 

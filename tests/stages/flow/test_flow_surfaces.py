@@ -127,9 +127,18 @@ def test_a_wall_that_holds_the_openings_too_leaves_them_to_the_openings(pipe):
     }
 
 
-def test_an_opening_given_twice_is_refused_by_name(pipe):
-    with pytest.raises(InputError, match=r"outlet-b\.stl: its triangles .* other patches"):
-        assemble({**pipe, "outlet-b": pipe["outlet"]})
+@pytest.mark.parametrize("shared", [1, 64])
+def test_an_opening_that_holds_triangles_of_another_is_refused_by_name(pipe, shared):
+    said = rf"outlet-b\.stl: {shared} of its triangles are in outlet\.stl too"
+    with pytest.raises(InputError, match=said):
+        assemble({**pipe, "outlet-b": pipe["outlet"][:shared, ::-1]})
+
+
+def test_triangles_that_an_opening_holds_twice_are_left_out(pipe):
+    assert (
+        assemble({**pipe, "outlet": np.concatenate([pipe["outlet"], pipe["outlet"][:3]])}).copies
+        == 3
+    )
 
 
 def test_a_wall_without_thickness_stays_though_its_triangles_lie_twice_at_one_place(pipe):
