@@ -6,6 +6,8 @@ References
 .. [2] Celik, Ghia, Roache & Freitas (2008), J. Fluids Eng. 130, 078001, doi:10.1115/1.2960953.
 .. [3] Eca & Hoekstra (2014), J. Comput. Phys. 262, 104, doi:10.1016/j.jcp.2014.01.006: three times
    the data range where the lattices show no order.
+.. [4] Stern, Wilson, Coleman & Paterson (2001), J. Fluids Eng. 123, 793, doi:10.1115/1.1412235: half the
+   data range where values oscillate with a shrinking amplitude.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-Method = Literal["two lattices, first order assumed", "observed order", "data range"]
+Method = Literal[
+    "two lattices, first order assumed", "observed order", "half the data range", "data range"
+]
 
 ASSUMED_ORDER = 1.0
 """Order assumed where two lattices cannot show it: the lowest that walls can give."""
@@ -31,6 +35,8 @@ THREE_LATTICE_FACTOR = 1.25
 """Safety factor where the order is observed [2]_."""
 RANGE_FACTOR = 3.0
 """Safety factor where no order is observed: on the data range, or on the change at second order [3]_."""
+HALF_RANGE = 0.5
+"""Share of the data range carried by values that swing with a shrinking amplitude or meet too early [4]_."""
 _ORDER_RANGE = (0.01, 20.0)
 _HALVINGS = 60
 """Bisections of the range of orders: to the last digit."""
@@ -45,7 +51,7 @@ class LatticeError:
     error
         Magnitude, in the unit of the value.
     order
-        Order of convergence used; None if the data range was taken.
+        Order of convergence used; None if a share of the data range was taken.
     method
         How the error was found.
     observed
@@ -85,7 +91,9 @@ def lattice_error(spacings_mm: Sequence[float], values: Sequence[float]) -> Latt
     Two lattices: |f2 - f1| / (r^p - 1) with p = 1 [1]_. For r = 1.4 this is 2.5 times the observed
     change, close to the safety factor 3 at second order, 3 / (r^2 - 1) = 3.1. Three: the observed
     order p of [2]_, limited to 2, and 1.25 |f2 - f1| / (r^p - 1), or 3 instead of 1.25 where p is above 2.1;
-    if the values oscillate or p is below 0.5, three times their range [3]_.
+    if p is below 0.5 or the values swing ever wider, three times their range [3]_. Where they swing with a
+    shrinking amplitude, half their range [4]_. The two finest may then agree by chance, as they may where p
+    is above 2.1: the error is never below the larger of half the range and 3 |f2 - f1| / (r^2 - 1).
     """
     rising = all(a < b for a, b in pairwise(spacings_mm))
     if len(spacings_mm) < 2 or len(spacings_mm) != len(values) or not rising:
@@ -95,20 +103,31 @@ def lattice_error(spacings_mm: Sequence[float], values: Sequence[float]) -> Latt
     if len(values) == 2:
         error = change / (ratio**ASSUMED_ORDER - 1.0)
         return LatticeError(error, ASSUMED_ORDER, "two lattices, first order assumed")
-    order = observed_order(spacings_mm, values)
+    return _three_lattices(values, change, ratio, observed_order(spacings_mm, values))
+
+
+def _three_lattices(
+    values: Sequence[float], change: float, ratio: float, order: float | None
+) -> LatticeError:
+    spread = max(values[:3]) - min(values[:3])
+    swings = (values[1] - values[0]) * (values[2] - values[1]) <= 0
+    cautious = max(HALF_RANGE * spread, RANGE_FACTOR * change / (ratio**FORMAL_ORDER - 1.0))
+    if swings and change < abs(values[2] - values[1]):
+        return LatticeError(cautious, None, "half the data range")
     if order is None or order < LOWEST_ORDER:
-        spread = max(values[:3]) - min(values[:3])
         return LatticeError(RANGE_FACTOR * spread, None, "data range", order)
+    if order > HIGHEST_ORDER:
+        return LatticeError(cautious, FORMAL_ORDER, "observed order", order)
     used = min(order, FORMAL_ORDER)
-    factor = THREE_LATTICE_FACTOR if order <= HIGHEST_ORDER else RANGE_FACTOR
-    error = factor * change / (ratio**used - 1.0)
+    error = THREE_LATTICE_FACTOR * change / (ratio**used - 1.0)
     return LatticeError(error, used, "observed order", order)
 
 
 def observed_order(spacings_mm: Sequence[float], values: Sequence[float]) -> float | None:
     """Return the order of convergence of the three finest lattices, eq. 3 of [2]_.
 
-    None if the values oscillate, stand still or change as no order from 0.01 to 20 lets them.
+    None if the values oscillate, stand still or change as no order from 0.01 on lets them; 20 stands for all
+    above it.
     """
     h1, h2, h3 = spacings_mm[:3]
     fine, coarse = values[1] - values[0], values[2] - values[1]
@@ -121,9 +140,10 @@ def observed_order(spacings_mm: Sequence[float], values: Sequence[float]) -> flo
         growth = math.log((r32**order - 1.0) / (r21**order - 1.0))
         return order * math.log(r21) + growth - target
 
-    if mismatch(_ORDER_RANGE[0]) * mismatch(_ORDER_RANGE[1]) > 0:
-        return None
-    return _root(mismatch, *_ORDER_RANGE)
+    lowest, highest = _ORDER_RANGE
+    if mismatch(highest) < 0:
+        return highest
+    return _root(mismatch, lowest, highest) if mismatch(lowest) < 0 else None
 
 
 def extrapolated(

@@ -46,11 +46,30 @@ def test_an_order_above_the_scheme_s_is_not_trusted():
     assert found.order == 2.0
 
 
-@pytest.mark.parametrize("values", [(20.0, 21.0, 20.5), (20.0, 20.0, 21.0)])
+@pytest.mark.parametrize("values", [(20.0, 21.0, 20.5), (20.0, 21.0, 21.1)])
 def test_values_without_order_carry_three_times_their_range(values):
     found = lattice_error(SPACINGS, values)
     assert found.order is None
     np.testing.assert_allclose(found.error, 3 * (max(values) - min(values)))
+
+
+@pytest.mark.parametrize("values", [(20.0, 20.0, 21.0), (20.1, 20.0, 21.0)])
+def test_values_that_swing_ever_less_carry_half_their_range(values):
+    found = lattice_error(SPACINGS, values)
+    assert found.method == "half the data range"
+    assert not found.asymptotic
+    np.testing.assert_allclose(found.error, 0.5 * (max(values) - min(values)))
+
+
+@given(st.floats(-1e-6, 1e-6))
+def test_two_lattices_that_agree_by_chance_do_not_hide_the_error(change):
+    error = lattice_error(SPACINGS, (20.0 + change, 20.0, 21.0)).error
+    np.testing.assert_allclose(error, 0.5, rtol=1e-5)
+
+
+def test_a_swing_is_not_told_to_be_nearer_than_second_order():
+    found = lattice_error(SPACINGS, (20.0, 20.9, 20.0 - 0.1))
+    np.testing.assert_allclose(found.error, 3 * 0.9 / 0.96, rtol=1e-12)
 
 
 @pytest.mark.parametrize("spacings", [(1.0, 1.0), (1.0, 0.5), (1.0,)])
