@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float
 MAX_IMBALANCE = 5e-3
 """Largest relative difference of inflow, outflow and target of a converged run."""
 _STATIONARY_CHANGE = 0.01
-"""A flow is statistically steady when the means of the two halves of its last windows differ by less:
-half of what an unsteady run's own scatter is usually worth."""
+"""A flow is statistically steady when the means of the two halves of its last windows differ by less, and its
+mean is known within that: large scatter agrees by chance."""
 _STATIONARY_WINDOWS = 3
+_FADING = 0.5
+"""Scatter that falls below this share of what it was two windows before is a transient on its way out."""
 _UNSTEADY_SCATTER = 2e-3
 """A flow whose loss varies less within a window, relative to it, is on its way to be steady."""
 RAMP_WINDOWS = 1.0
@@ -189,23 +191,25 @@ class History:
         outflow = float(later.flux_m3_s[~self._inlet].sum())
         imbalance = max(abs(inflow - outflow), abs(outflow - target_m3_s)) / target_m3_s
         unsteady = later.scatter_pa > _UNSTEADY_SCATTER * scale and imbalance < MAX_IMBALANCE
-        if not (unsteady and self._is_stationary(scale)):
-            return State(change, imbalance, stationary=False)
-        losses = [half.loss_pa[1] for half in self._halves(_STATIONARY_WINDOWS)]
-        error = float(np.std(losses, ddof=1)) / np.sqrt(2) / scale
-        return State(change, imbalance, stationary=True, mean_error=error)
+        error = self._mean_error(scale) if unsteady else None
+        return State(change, imbalance, stationary=error is not None, mean_error=error)
 
     def _halves(self, windows: int) -> list[Means]:
         """Return the means of the halves of the last windows, the latest first, as far as there are."""
         means = (self.window(age / 2, share=0.5) for age in range(2 * windows))
         return [half for half in means if half is not None]
 
-    def _is_stationary(self, scale: float) -> bool:
+    def _mean_error(self, scale: float) -> float | None:
+        """Return the relative standard error of the last window's mean; None if it is not stationary."""
         losses = [half.loss_pa[1] for half in self._halves(_STATIONARY_WINDOWS)]
-        if len(losses) < 2 * _STATIONARY_WINDOWS:
-            return False
+        first, last = self.window(_STATIONARY_WINDOWS - 1), self.window()
+        if len(losses) < 2 * _STATIONARY_WINDOWS or first is None or last is None:
+            return None
         steps = np.sign(np.diff(losses))
         drifting = bool(np.all(steps == steps[0]))
+        fading = last.scatter_pa < _FADING * first.scatter_pa
         middle = len(losses) // 2
         change = abs(np.mean(losses[:middle]) - np.mean(losses[middle:])) / scale
-        return not drifting and bool(change < _STATIONARY_CHANGE)
+        error = float(np.std(losses, ddof=1)) / np.sqrt(2) / scale
+        settled = not drifting and not fading and max(change, error) < _STATIONARY_CHANGE
+        return error if settled else None

@@ -71,6 +71,19 @@ def test_the_error_of_a_mean_over_time_is_that_of_its_independent_samples():
     )
 
 
+def test_scatter_so_large_that_its_mean_is_unknown_is_not_a_steady_mean():
+    states = [judged(noisy(seed, 0.3), 4.0) for seed in range(200)]
+    assert sum(state.stationary for state in states) < 4  # by chance: the means alone agree in 28
+
+
+def test_waves_that_fade_are_on_their_way_to_a_steady_flow():
+    def fading(time, *, rate):
+        return 10.0 * (1 + 0.05 * np.exp(-rate * (time - 1)) * np.sin(2 * np.pi * 3.7 * time))
+
+    assert not judged(lambda t: fading(t, rate=0.7), 4.0).stationary
+    assert judged(lambda t: fading(t, rate=0.0), 4.0).stationary
+
+
 def test_a_drifting_flow_is_not_a_statistically_steady_one():
     states = [judged(noisy(seed, 0.003, drift=-0.02), 6.0) for seed in range(40)]
     assert not any(state.stationary for state in states)
