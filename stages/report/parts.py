@@ -124,8 +124,8 @@ def flow_part(records: CaseRecords, fields: Mapping[str, sections.FlowField]) ->
     blocks.append(
         convergence_table(
             shown,
-            f"Convergence of n = {len(shown)} runs. Change: of the total pressure loss between the "
-            "last two averaging windows; mass imbalance: inflow against outflow.",
+            f"Convergence of n = {len(shown)} runs. Change: of the total pressure loss within the "
+            "last averaging windows; mass imbalance: inflow against outflow.",
         )
     )
     return Part("Flow", tuple(blocks))

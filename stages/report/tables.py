@@ -264,7 +264,7 @@ def convergence_table(flows: Mapping[str, Mapping[str, Any]], caption: str) -> T
             "flow",
             "spacing, mm",
             "fluid cells",
-            "in one-cell gaps, %",
+            "in gaps under two cells, %",
             "steps",
             "simulated, ms",
             "Reynolds",
@@ -296,8 +296,17 @@ def _convergence_row(name: str, flow: Mapping[str, Any]) -> tuple[str, ...]:
         number(numbers.get("relaxation_time"), 4),
         _percent(end.get("pressure_loss_change")),
         _percent(end.get("mass_imbalance")),
-        "yes" if end["reached"] else "no",
+        _state_in_time(end),
     )
+
+
+def _state_in_time(end: Mapping[str, Any]) -> str:
+    if end["reached"]:
+        return "yes"
+    error = end.get("time_mean_error")
+    if end.get("statistically_steady") and error is not None:
+        return f"unsteady, mean ± {number(100 * error, 1)} %"
+    return "no"
 
 
 def _percent(share: Any) -> str:

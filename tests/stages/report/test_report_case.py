@@ -242,3 +242,11 @@ def test_a_flow_that_is_not_one_steady_state_is_named_in_the_answer(
     page = (report(folder, tmp_path / "report") / "report.html").read_text()
     assert answer in page
     assert f"not resolved: smaller than its error; {verdict}" in page
+
+
+def test_the_table_of_runs_tells_which_losses_are_means_over_time(tmp_path):
+    page = (
+        report(artefacts.write_case(tmp_path / "case"), tmp_path / "report") / "report.html"
+    ).read_text()
+    table = page[page.index("in gaps under two cells") :]
+    assert table.count("unsteady, mean ± 0.4 %") == page.count("<td>0.7") > 0
