@@ -109,7 +109,7 @@ def errors(velocity: float, refinement: Record) -> str:
         f"Lattice velocity {velocity:g}: error of the loss at {refinement['spacings_mm'][0]:g} mm "
         f"{total['error_percent']:.1f} % ({total['method']}; observed order "
         f"{'none' if order is None else f'{order:.1f}'}"
-        + (f"; extrapolated {limit:.2f} Pa)." if limit is not None else ").")
+        + (f"; extrapolated {limit:.2f} Pa)." if limit is not None and order is not None else ").")
     )
 
 
@@ -192,11 +192,16 @@ def main(
     spacings_mm: str = "0.5,0.35,0.25,0.18",
     lattice_velocities: str = "0.1,0.05",
     finest_of_others_mm: float = 0.25,
+    picture_mm: float = 0.25,
+    remark: str = "",
     flow_rate_ml_s: float = 250.0,
     work: Path = Path("out/nose_flow"),
     threads: int = 2,
 ) -> None:
-    """Measure and write; lattice velocities after the first leave out lattices below one spacing."""
+    """Measure and write; lattice velocities after the first leave out lattices below one spacing.
+
+    The pictures are of the first lattice velocity; the remark says what else a reader must know.
+    """
     velocities = [float(v) for v in lattice_velocities.split(",")]
     coarser = ",".join(s for s in spacings_mm.split(",") if float(s) >= finest_of_others_mm)
     runs, told = {}, {}
@@ -219,11 +224,12 @@ def main(
         "",
         f"Total loss against the finest lattice's: {against_the_finest(runs[base])}.",
         "",
-        *(line for v in velocities for line in (errors(v, told[v]), "")),
+        *(line for v in velocities for line in (errors(v, told[v]), "") if len(runs[v]) > 2),
         *mach_changes(runs),
         "",
+        *((remark, "") if remark else ()),
     ]
-    shown = min(runs[base], key=lambda f: abs(f["lattice"]["spacing_mm"] - finest_of_others_mm))
+    shown = min(runs[base], key=lambda f: abs(f["lattice"]["spacing_mm"] - picture_mm))
     folder = work / f"lattice-velocity-{base:g}" / f"{shown['lattice']['spacing_mm']:g}mm"
     images = report.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
