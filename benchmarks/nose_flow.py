@@ -5,7 +5,7 @@
 Runs `ct2flow simulate refine` at each lattice velocity and writes a table of every lattice (loss, flow
 split, state in time, steps, seconds, MLUPS), the discretisation error of each ladder, the change with the
 lattice velocity, and two pictures beside the table, in `images/`. Flows that are done are kept in --work,
-and a killed run goes on. Two cores take about an hour and a half with the defaults.
+and a killed run goes on. The lattice of 0.18 mm alone took 50 minutes of one thread beside other work.
 """
 
 from __future__ import annotations
