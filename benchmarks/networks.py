@@ -88,7 +88,8 @@ volume in float32. Overlapping slices (`--stride 1`) leave nothing free and are 
 **Views.** `--view upright` trains on sagittal and coronal planes of the baseline and restores by both.
 **Sigma.** `--loss nll` also predicts a variance, which `ct2flow restore --sigma` writes; it is of the noise
 in the data, not of the network: that is the deviation between several models, docs/training.md.
-**Symmetries.** `ct2flow restore --symmetries 8` averages the mirror images of the plane.
+**Symmetries.** `ct2flow restore` averages four mirror images of the plane (`--symmetries 8`: also with the
+axes exchanged; 1: none); the times here are of one pass.
 
 """
 

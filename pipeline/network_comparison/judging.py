@@ -132,6 +132,8 @@ def _restore(
 
     settings = RestorationSettings(
         factor=training.factor,
+        # Mirror images help every network alike, and the heavy ones would take hours.
+        symmetries=1,
         precision=training.precision,
         device=training.device,
         threads=training.threads,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +37,9 @@ so that what is left out is below 0.05 % of a jump."""
 _POINTS = 200_000
 """Candidate centres kept per volume and kind; more than any training draws."""
 
+_SMALLEST = 2.2
+"""How many times smaller a patient is shown, at most."""
+
 _EVERYWHERE = 0.05
 """Share of patches centred anywhere, so that plain air and the couch are seen too."""
 
@@ -44,6 +48,8 @@ Cut = Callable[[], Float[Tensor, "channel y x"]]
 of a batch that several processes share, each draws all and cuts its own."""
 Channels = Callable[[], Float[np.ndarray, "channel y x"]]
 """What a patch's channels hold, HU, cut or made when called."""
+Means = Callable[[Float[np.ndarray, "z y x"]], Float[np.ndarray, "cell y x"]]
+"""Make the slices of a smaller patient of those of a larger one."""
 
 
 class PatchSource(Protocol):
@@ -233,8 +239,10 @@ class PatchSampler:
 
     def _channels(self, centre: PatchCentre, rng: Generator) -> Channels:
         """Draw what is cut of what the network sees around a point and of what is true there."""
-        slab, index = self._slab(*self._turned(centre), rng)
-        return lambda: slice_channels(slab.astype(np.float32), index, self.layout)
+        values, spacing_mm, point = self._turned(centre)
+        size = self._draw_size(rng)
+        slab, index, means = self._slab(values, spacing_mm, point, size, rng)
+        return lambda: slice_channels(means(slab.astype(np.float32)), index, self.layout)
 
     def _upright_patch(
         self,
@@ -308,23 +316,41 @@ class PatchSampler:
         low, high = np.log([settings.pixel_spacing_min_mm, settings.pixel_spacing_max_mm])
         return settings.patch * float(np.exp(rng.uniform(low, high)))
 
+    def _draw_size(self, rng: Generator) -> float:
+        """Draw how many times smaller the patient is shown."""
+        if self.settings.shrink == 0 or rng.uniform() >= self.settings.shrink:
+            return 1.0
+        return float(np.exp(rng.uniform(0.0, np.log(_SMALLEST))))
+
     def _slab(
         self,
         values: Shaped[np.ndarray, "z y x"],
         spacing_mm: tuple[float, ...],
         point: Int[np.ndarray, 3],
+        size: float,
         rng: Generator,
-    ) -> tuple[Shaped[np.ndarray, "z y x"], int]:
-        """Draw the thin slices around a point; any phase of the thick slices is as likely."""
-        stride, edge_mm = self.layout.slices, self.draw_edge_mm(rng)
+    ) -> tuple[Shaped[np.ndarray, "z y x"], int, Means]:
+        """Draw the thin slices around a point; any phase of the thick slices is as likely.
+
+        Returns
+        -------
+        slab, index, means
+            Slices as they are; the thick slice among those that their means over `size` slices make;
+            and what makes these means.
+        """
+        stride, edge_mm = self.layout.slices, size * self.draw_edge_mm(rng)
         rows = span(point[1], edge_mm / spacing_mm[1], values.shape[1])
         columns = span(point[2], edge_mm / spacing_mm[2], values.shape[2])
-        phase = int(rng.integers(min(stride, values.shape[0] - stride + 1)))
-        count = (values.shape[0] - phase) // stride
-        index = int(np.clip((point[0] - phase) // stride, 0, count - 1))
+        size = min(size, values.shape[0] / stride)
+        slices = int(values.shape[0] / size)
+        phase = int(rng.integers(min(stride, slices - stride + 1)))
+        count = (slices - phase) // stride
+        index = int(np.clip((point[0] / size - phase) // stride, 0, count - 1))
         first, last = max(0, index - WINDOW), min(count, index + WINDOW + 1)
-        cut = slice(phase + stride * first, phase + stride * last)
-        return values[cut, rows, columns], index - first
+        low, high = phase + stride * first, phase + stride * last
+        cut = slice(int(low * size), min(int(np.ceil(high * size)), values.shape[0]))
+        faces = np.arange(low, high + 1) * size - cut.start
+        return values[cut, rows, columns], index - first, partial(cell_averages, faces)
 
     def _noise(self, rng: Generator) -> Channels:
         """Draw the noise of a random scanner, as every channel sees it."""
@@ -334,6 +360,25 @@ class PatchSampler:
         return lambda: slice_channels(
             correlated(white) * deviation_hu, layout.context // 2, layout
         )
+
+
+def cell_averages(
+    faces: Float[np.ndarray, " face"], values: Float[np.ndarray, "z y x"]
+) -> Float[np.ndarray, "cell y x"]:
+    """Return means of slices over wider cells, each slice being the mean over its own.
+
+    Parameters
+    ----------
+    faces
+        Faces of the cells, in slices from the first face of the stack.
+    values
+        Slices.
+    """
+    if np.array_equal(faces, np.arange(len(values) + 1)):
+        return values
+    below = np.clip(faces[:, None] - np.arange(len(values)), 0, 1)
+    weights = np.diff(below, axis=0) / np.diff(faces)[:, None]
+    return np.tensordot(weights.astype(np.float32), values, axes=1)
 
 
 def _resized(

@@ -157,7 +157,10 @@ def weighted_mean(
 def wall_weights(
     true: Float[Tensor, "batch z y x"], edge: float, weight: float
 ) -> Float[Tensor, "batch z y x"]:
-    """Return `weight` within two pixels of an air-tissue edge in the plane, else 1.
+    """Return `weight` within two pixels of an air-tissue edge, else 1.
+
+    An edge lies between pixels of any of the thin slices of a thick one: a level wall, which no
+    slice shows, is one too.
 
     Parameters
     ----------
@@ -170,9 +173,10 @@ def wall_weights(
     """
     tissue = (true > edge).to(true.dtype)
     near_tissue, near_air = (
-        max_pool2d(mask, 2 * _BAND + 1, stride=1, padding=_BAND) for mask in (tissue, 1.0 - tissue)
+        max_pool2d(mask.amax(1, keepdim=True), 2 * _BAND + 1, stride=1, padding=_BAND)
+        for mask in (tissue, 1.0 - tissue)
     )
-    return 1.0 + (weight - 1.0) * near_tissue * near_air
+    return (1.0 + (weight - 1.0) * near_tissue * near_air).expand_as(true)
 
 
 def truth_logits_loss(logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:

@@ -125,6 +125,16 @@ def test_wall_weights_are_a_band_of_two_pixels_on_either_side_of_the_edge():
     assert torch.equal(weights[0, 0], expected.expand(9, 20))
 
 
+def test_a_level_wall_is_a_wall_for_all_slices_of_its_thick_one():
+    """Air above tissue: no slice shows an edge, and their thick slice holds one everywhere."""
+    true = torch.full((2, 3, 8, 8), -2.0)
+    true[0, 1:] = 0.0
+    weights = wall_weights(true, -1.0, 5.0)
+    assert weights.shape == true.shape
+    assert torch.equal(weights[0], torch.full((3, 8, 8), 5.0))
+    assert torch.equal(weights[1], torch.ones(3, 8, 8))
+
+
 @given(st.floats(0, 50), st.integers(0, 5))
 def test_weighted_mean_of_a_constant_is_that_constant(weight, seed):
     true = random(1, 2, 8, 8, seed=seed)

@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from pydantic import ValidationError
 from sr_volumes import TINY, make_head
 
 from stages.super_resolution.channels import slice_channels
@@ -17,10 +20,12 @@ from stages.super_resolution.data import (
     PatchSampler,
     _draw_point,
     body_mask,
+    cell_averages,
     measure_normalisation,
     prepare_volume,
 )
 from stages.super_resolution.layout import Layout
+from stages.super_resolution.settings import TrainingSettings
 
 PLAIN = {"noise_hu": 0.0, "shift_hu": 0.0}
 
@@ -33,7 +38,8 @@ def make_sampler(**changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [PLAIN, {"noise_hu": 50.0}, {"shift_hu": 100.0}, {"kernel_change": 1.0}]
+    "changes",
+    [PLAIN, {"noise_hu": 50.0}, {"shift_hu": 100.0}, {"kernel_change": 1.0}, {"shrink": 1.0}],
 )
 @pytest.mark.parametrize("context", [1, 3, 5])
 def test_true_slices_of_a_patch_average_to_its_thick_slice_whatever_the_augmentation(
@@ -157,3 +163,60 @@ def test_a_volume_without_edges_is_drawn_from_its_body_and_one_without_a_body_fr
     empty = replace(block, body=np.empty((0, 3), dtype=np.int32))
     points = np.array([_draw_point(empty, 1.0, rng) for _ in range(400)])
     assert {tuple(points.min(0)), tuple(points.max(0))} == {(0, 0, 0), (5, 7, 7)}
+
+
+def test_a_patient_shown_half_as_large_is_the_patient_of_pairs_of_slices():
+    """As many pixels of half the size hold the same place: the patches are equal."""
+    sampler = make_sampler(**PLAIN)
+    large = np.random.default_rng(0).normal(0, 300, (60, 64, 64)).astype(np.float32)
+    small = large.reshape(30, 2, 64, 64).mean(1)
+    for seed, z in enumerate((0, 7, 15, 29)):
+        found, index, means = sampler._slab(
+            large, (1.0, 0.8, 0.8), np.array([2 * z, 30, 40]), 2.0, np.random.default_rng(seed)
+        )
+        true, true_index, _ = sampler._slab(
+            small, (2.0, 0.4, 0.4), np.array([z, 30, 40]), 1.0, np.random.default_rng(seed)
+        )
+        assert index == true_index
+        assert_allclose(means(found), true, atol=1e-4)  # float32 sums of values of 1000
+
+
+@given(st.integers(1, 30), st.floats(1, 2.2), st.floats(0, 1))
+def test_means_over_wider_cells_keep_what_the_slices_hold(count, width, start):
+    """Constants stay, a ramp is sampled at the cells' middles, and sums over whole cells agree."""
+    faces = start + width * np.arange(count + 1)
+    slices = int(np.ceil(faces[-1])) + 1
+    ramp = np.arange(slices, dtype=np.float32)[:, None, None]
+    assert_allclose(cell_averages(faces, np.ones_like(ramp)), 1, rtol=1e-5)
+    rough = np.random.default_rng(count).normal(size=(slices, 1, 1)).astype(np.float32)
+    parts = np.diff(np.clip(faces[:, None] - np.arange(slices), 0, 1), axis=0)
+    sums = cell_averages(faces, rough)[:, 0, 0] * width
+    assert sums.sum() == pytest.approx(float(parts.sum(0) @ rough[:, 0, 0]), abs=1e-3)
+    whole = cell_averages(np.array([0.0, 2.0, 4.0]), np.arange(4.0)[:, None, None])
+    assert_allclose(whole[:, 0, 0], [0.5, 2.5])
+
+
+def test_as_many_patches_are_shrunk_as_the_setting_says_and_none_without_it():
+    rng = np.random.default_rng(0)
+    sizes = np.array([make_sampler(shrink=0.5)._draw_size(rng) for _ in range(400)])
+    assert (sizes > 1).mean() == pytest.approx(0.5, abs=0.1)  # 4 standard errors
+    assert 1 <= sizes.min() < sizes.max() <= 2.2
+    unused = np.random.default_rng(1)
+    assert make_sampler()._draw_size(unused) == 1.0
+    # Trainings without it draw the numbers that they drew before there was one.
+    assert unused.uniform() == np.random.default_rng(1).uniform()
+
+
+def test_a_stack_too_short_to_shrink_is_shrunk_as_far_as_it_goes():
+    sampler = make_sampler(**PLAIN)
+    values = np.zeros((4, 32, 32), np.int16)
+    slab, index, means = sampler._slab(
+        values, (1.0, 1.0, 1.0), np.array([3, 16, 16]), 2.2, np.random.default_rng(0)
+    )
+    assert index == 0
+    assert means(slab.astype(np.float32)).shape[0] == sampler.layout.slices
+
+
+def test_shrinking_is_for_the_axial_view():
+    with pytest.raises(ValidationError, match="axial"):
+        TrainingSettings(shrink=0.5, view="upright")
