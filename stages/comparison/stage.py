@@ -365,8 +365,9 @@ def _volume_ml(folder: Path) -> float:
 
 
 def _patches(folder: Path) -> list[Path]:
-    names = ("wall", "inlet", "outlet")
-    return sorted(p for p in folder.glob("*.stl") if p.stem.startswith(names))
+    openings = sorted(p for p in folder.glob("*.stl") if p.stem.startswith(("inlet", "outlet")))
+    # Read even where it is missing, so that a folder without it is refused by name.
+    return [folder / "wall.stl", *openings]
 
 
 def read_triangles(path: Path) -> Float[np.ndarray, "face 3 3"]:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
+from pipeline.core.errors import InputError
+from stages.comparison.stage import run_surfaces
 from stages.comparison.surfaces import (
     distance_to_surface,
     enclosed_ml,
@@ -61,3 +63,15 @@ def test_the_enclosed_volume_agrees_with_trimesh_and_lies_below_the_sphere_s():
     found = enclosed_ml(np.array(mesh.triangles) + 50.0)
     np.testing.assert_allclose(found, mesh.volume / 1000, rtol=1e-9)
     assert 0.99 * 4 / 3 * np.pi < found < 4 / 3 * np.pi
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_without_a_wall_is_refused_by_name_and_nothing_is_written(tmp_path, is_there):
+    reference, lost = tmp_path / "hr", tmp_path / "lost"
+    reference.mkdir()
+    (reference / "wall.stl").write_bytes(trimesh.creation.icosphere().export(file_type="stl"))
+    if is_there:
+        lost.mkdir()
+    with pytest.raises(InputError, match=r"lost/wall\.stl"):
+        run_surfaces([reference, lost], tmp_path / "out.json", reference=reference)
+    assert not (tmp_path / "out.json").exists()

@@ -28,7 +28,7 @@ def test_every_validation_of_the_shipped_network_is_in_the_page_and_none_besides
         )
         for r in judged
     ]
-    assert len(expected) == 8
+    assert len(expected) == 9
     assert ROW.findall(section) == expected
 
 

@@ -48,6 +48,8 @@ def test_tensorboard_shows_the_curves_of_the_shipped_network(tmp_path):
         "learning_rate": ("learning_rate",),
         "psnr_db/phantom-201": ("psnr_db", "phantom-201"),
         "wall_psnr_db/phantom-201": ("wall_psnr_db", "phantom-201"),
+        "psnr_db/phantom-202": ("psnr_db", "phantom-202"),
+        "wall_psnr_db/phantom-202": ("wall_psnr_db", "phantom-202"),
         "mean_psnr_db": ("mean_psnr_db",),
         "histospline_mean_psnr_db": ("histospline_mean_psnr_db",),
     }
