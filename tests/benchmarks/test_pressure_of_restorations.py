@@ -203,3 +203,13 @@ def test_mean_over_patients_is_of_sizes_with_its_standard_error_and_the_loss_als
 def test_one_patient_has_no_standard_error():
     (row,) = mean_rows([{"hr": make_figures(), "spline": make_figures(loss=4.0)}])
     assert row.startswith("| spline | 4 ±nan | 4 ±nan |")
+
+
+def test_means_are_over_the_patients_whose_airway_a_method_left_open():
+    """Thick slices that close a nose have no flow: the other patients' mean stands."""
+    cases = [
+        {"hr": make_figures(), "lr": make_figures(loss=40.0), "spline": make_figures(loss=10.0)},
+        {"hr": make_figures(), "spline": make_figures(loss=20.0)},
+    ]
+    rows = {row.split("|")[1].strip(): row.split("|")[3].split("±")[0] for row in mean_rows(cases)}
+    assert {name: float(value) for name, value in rows.items()} == {"lr": 40.0, "spline": 15.0}
