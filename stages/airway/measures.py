@@ -97,6 +97,9 @@ def measure_sides(
     flow = solve_potential(lumen, source, ends.pharynx, image.spacing_mm)
     if flow is None:
         return {}
+    if meeting is not None and not np.isfinite(flow.potential[meeting.choanal]).any():
+        # The place where the sides meet is cut off from the pharynx, which one of them still reaches.
+        meeting = None
     sides = {}
     for name, layer in ends.nostrils.items():
         if not np.isfinite(flow.potential[layer]).any():

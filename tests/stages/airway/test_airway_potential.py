@@ -9,10 +9,13 @@ from scipy import ndimage
 from pipeline.core.geometry import VoxelGrid
 from pipeline.core.planes import Plane
 from pipeline.core.volume import Volume
+from stages.airway.lumen import Openings
+from stages.airway.measures import measure_sides
 from stages.airway.potential import solve_potential
 from stages.airway.resampling import bounding_box_mm, resample, upright_grid
 from stages.airway.routes import find_route, travel_cost
 from stages.airway.sections import Image, column, cut
+from stages.airway.septum import Meeting
 
 LENGTH, WIDTH = 24, 5
 
@@ -121,3 +124,28 @@ def test_planes_survive_writing_and_reading(tmp_path):
     plane = Plane("pharynx", (1.25, -3.5, 7.0), (0.0, 0.6, -0.8), 9.0)
     write_planes(tmp_path / "planes.json", [plane])
     assert read_planes(tmp_path / "planes.json") == {"pharynx": plane}
+
+
+def test_a_side_is_measured_where_the_place_of_meeting_is_cut_off_from_the_pharynx():
+    """At another isolevel the other side can end in a dead end, with the place where both met."""
+    open_side, dead_end = (np.zeros((LENGTH, 11, 22), dtype=bool) for _ in range(2))
+    open_side[:, 3:8, 3:8] = True
+    dead_end[:18, 3:8, 14:19] = True
+    lumen = open_side | dead_end
+    layers = {"left": dead_end.copy(), "right": open_side.copy()}
+    for layer in layers.values():
+        layer[1:] = False
+    pharynx = open_side.copy()
+    pharynx[:-1] = False
+    choanal = dead_end.copy()
+    choanal[:17] = False
+    side = dead_end.astype(np.int8) - open_side.astype(np.int8)
+    image = Image(
+        np.where(lumen, -1000.0, 0.0),
+        np.zeros(lumen.shape, dtype=bool),
+        VoxelGrid(lumen.shape, (0.5, 0.5, 0.5)),
+        -400.0,
+    )
+    found = measure_sides(image, lumen, Openings(layers, pharynx), Meeting(side, choanal, ()))
+    assert set(found) == {"right"}
+    assert found["right"].minimal_area_mm2 == pytest.approx(25 * 0.5**2)
