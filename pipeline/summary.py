@@ -40,6 +40,9 @@ def _line(name: str, entry: Mapping[str, Any]) -> str:
     if deviation is None or name == "HR":
         return text
     text += f"  deviation from HR {deviation:+.1f} %"
-    if error is not None and abs(deviation) < error:
-        text += " (not resolved: smaller than the lattice error)"
+    # The verdict of results.json counts the errors of both losses, as the report does.
+    if entry.get("resolved") is False:
+        text += " (not resolved: smaller than an error that it carries)"
+    elif not entry.get("resolved"):
+        text += " (its error is unknown)"
     return text
