@@ -170,6 +170,8 @@ def patient_folders(seed: int, options: argparse.Namespace) -> dict[str, Path]:
             # Thick slices can close a narrow nose altogether: there is no flow to judge.
             if b"no surface can be made" not in failure.stderr:
                 raise
+            if name == "hr":
+                sys.exit(f"patient {seed}: the airway of the thin slices is closed; leave it out")
             print(f"| {seed} | {name} | {'closed | ' * len(COLUMNS)}", flush=True)
     return folders
 
@@ -285,6 +287,14 @@ def _sizes(cases: Sequence[Mapping[str, Figures]], name: str) -> dict[str, np.nd
     }
 
 
+def positive(text: str) -> float:
+    """Read a number above zero; argparse makes a sentence of the error."""
+    value = float(text)
+    if not 0 < value < np.inf:
+        raise argparse.ArgumentTypeError(f"{text}: needed is a number above 0")
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
@@ -293,7 +303,7 @@ def main() -> None:
     parser.add_argument("--swelling-mm", type=float, default=0.75, help="mean, of every wall")
     parser.add_argument(
         "--coarseness",
-        type=float,
+        type=positive,
         default=1.0,
         help="lengths of the scanner over the usual: 1.6 makes gaps as few slices wide as a real "
         "nose's, 6 to 8 %% of the air in runs of one or two slices (the real head 9 %%, 1.0: 2 %%)",

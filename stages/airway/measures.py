@@ -97,9 +97,6 @@ def measure_sides(
     flow = solve_potential(lumen, source, ends.pharynx, image.spacing_mm)
     if flow is None:
         return {}
-    if meeting is not None and not np.isfinite(flow.potential[meeting.choanal]).any():
-        # The place where the sides meet is cut off from the pharynx, which one of them still reaches.
-        meeting = None
     sides = {}
     for name, layer in ends.nostrils.items():
         if not np.isfinite(flow.potential[layer]).any():
@@ -108,7 +105,9 @@ def measure_sides(
         least = 0.0
         if meeting is not None:
             own &= meeting.side == (1 if name == "left" else -1)
-            least = float(np.nanmean(flow.potential[meeting.choanal]))
+            met = flow.potential[meeting.choanal]
+            # Where the place of meeting is cut off from the pharynx, a side goes on to the end.
+            least = float(np.nanmean(met)) if np.isfinite(met).any() else 0.0
         sides[name] = _side(image, flow, own, layer, least)
     return sides
 

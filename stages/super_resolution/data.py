@@ -338,10 +338,11 @@ class PatchSampler:
             Slices as they are; the thick slice among those that their means over `size` slices make;
             and what makes these means.
         """
-        stride, edge_mm = self.layout.slices, size * self.draw_edge_mm(rng)
+        stride = self.layout.slices
+        size = min(size, values.shape[0] / stride)
+        edge_mm = size * self.draw_edge_mm(rng)
         rows = span(point[1], edge_mm / spacing_mm[1], values.shape[1])
         columns = span(point[2], edge_mm / spacing_mm[2], values.shape[2])
-        size = min(size, values.shape[0] / stride)
         slices = int(values.shape[0] / size)
         phase = int(rng.integers(min(stride, slices - stride + 1)))
         count = (slices - phase) // stride
