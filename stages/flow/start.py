@@ -102,7 +102,7 @@ def between_lattices(field: FlowField, source: SparseLattice, target: SparseLatt
     rest at the pressure of the nearest cell.
     """
     points = target.centres_mm
-    sampler = NodeTable(source).sampler(points)
+    sampler = NodeTable(source).sampler(points, curved=False)
     velocity = np.nan_to_num(sampler.velocity(field.velocity_m_s), nan=0.0)
     pressure = sampler.pressure(field.pressure_pa)
     far = ~np.isfinite(pressure)

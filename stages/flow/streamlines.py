@@ -122,7 +122,7 @@ def streamlines(
         reached.append(out)
     first = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
     points = np.concatenate([*parts, np.empty((0, 3))]) * lattice.spacing_mm + lattice.origin_mm
-    sampler = nodes.sampler(points)
+    sampler = nodes.sampler(points, curved=False)  # as the lines are traced
     return Streamlines(
         points,
         np.concatenate([*times, np.empty(0)]),
@@ -149,7 +149,8 @@ def _seeds(
         covered, area = patch_points(opening.triangles_mm, spacing_mm / _SAMPLES_PER_CELL)
         covered = covered + opening.direction * _SEED_DEPTH * spacing_mm
         order = _filling_order(covered, opening.direction)
-        through = opening.direction @ nodes.sampler(covered).velocity(velocity_m_s)
+        sampler = nodes.sampler(covered, curved=False)
+        through = opening.direction @ sampler.velocity(velocity_m_s)
         points.append(covered[order])
         flows.append(np.maximum(np.nan_to_num(through * area), 0.0)[order])
         numbers.append(np.full(len(covered), number))

@@ -89,13 +89,13 @@ def axial_over_mean(case: Case, name: str, radius: float, share: float) -> np.nd
 
 @pytest.mark.parametrize(("name", "radius"), [("inlet-a", 3.2), ("inlet-b", 2.4)])
 def test_velocity_enters_with_the_profile_asked_for(imposed, name, radius):
-    """Peak over mean 1, or a parabola with 2, within 0.15 of the mean.
+    """Peak over mean 1, or a parabola with 2, within 0.2 and 0.1 of the mean.
 
-    It is read half a cell inside, where at Re 100 a flat profile has begun to turn into the parabola (0.1),
-    and between cells, which flattens a parabola eight cells wide (0.08).
+    It is read half a cell inside, where at Re 100 a flat profile has begun to turn into the parabola, first
+    and most beside the wall (0.17).
     """
     kind, case = imposed
     for share in (0.0, 0.3, 0.6):
         exact = 1.0 if kind == "flat" else 2.0 * (1.0 - share**2)
         found = axial_over_mean(case, name, radius, share)
-        assert found.mean() == pytest.approx(exact, abs=0.15)
+        assert found.mean() == pytest.approx(exact, abs=0.2 if kind == "flat" else 0.1)
