@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-MAX_IMBALANCE = 5e-3
+MAX_IMBALANCE = 1e-3
 """Largest relative difference of inflow, outflow and target of a converged run."""
+_STATIONARY_IMBALANCE = 5e-3
+"""The same of an unsteady flow, whose windows' means still vary."""
 _STATIONARY_CHANGE = 0.01
 """A flow is statistically steady when the means of the two halves of its last windows differ by less, and its
 mean is known within that: large scatter agrees by chance."""
@@ -190,7 +192,9 @@ class History:
         inflow = float(later.flux_m3_s[self._inlet].sum())
         outflow = float(later.flux_m3_s[~self._inlet].sum())
         imbalance = max(abs(inflow - outflow), abs(outflow - target_m3_s)) / target_m3_s
-        unsteady = later.scatter_pa > _UNSTEADY_SCATTER * scale and imbalance < MAX_IMBALANCE
+        unsteady = (
+            later.scatter_pa > _UNSTEADY_SCATTER * scale and imbalance < _STATIONARY_IMBALANCE
+        )
         error = self._mean_error(scale) if unsteady else None
         return State(change, imbalance, stationary=error is not None, mean_error=error)
 
