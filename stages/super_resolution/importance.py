@@ -25,10 +25,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.core.progress import track
-from stages.super_resolution.data import EDGE_HU, BiasedCentres, PatchCentre, PatchSampler
 from stages.super_resolution.losses import wall_weights
 from stages.super_resolution.model import Model, normalise, predict_slices
+from stages.super_resolution.patches import BiasedCentres, PatchCentre, PatchSampler
 from stages.super_resolution.settings import TrainingSettings
+from stages.super_resolution.training_volumes import EDGE_HU
 
 _CENTRES, _PATCHES = 1, 2
 """Third words of the seeds: a step's generator has two, so that none is used twice."""

@@ -25,22 +25,15 @@ from pipeline.core.errors import InputError, UsageError
 from pipeline.core.geometry import VoxelGrid
 from pipeline.core.volume import Volume
 from stages.super_resolution.channels import paired_channels
-from stages.super_resolution.data import (
-    WINDOW,
-    Channels,
-    PatchCentre,
-    PatchSampler,
-    TrainingVolume,
-    prepare_volume,
-    span,
-)
 from stages.super_resolution.degradation import degrade
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.losses import ADVERSARIAL
 from stages.super_resolution.model import Model
+from stages.super_resolution.patches import WINDOW, Channels, PatchCentre, PatchSampler, span
 from stages.super_resolution.region import Agreement, Region
 from stages.super_resolution.restoration import slice_inputs
 from stages.super_resolution.settings import OnTheFlySettings, TrainingSettings, parse_loss
+from stages.super_resolution.training_volumes import TrainingVolume, prepare_volume
 from stages.super_resolution.validation import ValidationCase, validation_case
 
 REGION = "region"

@@ -14,8 +14,8 @@ from pipeline.core.artefacts import read_json, write_json
 from pipeline.core.errors import InputError
 from pipeline.core.provenance import code_digest
 from stages.super_resolution.cases import TrainingCase, read_case
-from stages.super_resolution.data import TrainingVolume, prepare_volume
 from stages.super_resolution.settings import TrainingSettings
+from stages.super_resolution.training_volumes import TrainingVolume, prepare_volume
 
 _RECORD = "volume.json"
 

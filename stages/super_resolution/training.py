@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 from pipeline.core.errors import NumericalError
 from pipeline.core.progress import Progress
 from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.data import EDGE_HU, PatchSampler
 from stages.super_resolution.importance import biased_sampler, measure_importance
 from stages.super_resolution.losses import ADVERSARIAL
 from stages.super_resolution.model import Model, Normalisation
@@ -32,9 +31,11 @@ from stages.super_resolution.optimisation import (
     make_learner,
     plain_step,
 )
+from stages.super_resolution.patches import PatchSampler
 from stages.super_resolution.processes import leave_if_abandoned, mean_over, own_part
 from stages.super_resolution.schedule import rate_share, update_average
 from stages.super_resolution.settings import TrainingSettings, parse_loss
+from stages.super_resolution.training_volumes import EDGE_HU
 from stages.super_resolution.validation import Score, ValidationCase, validate
 
 _LOG = logging.getLogger("ct2flow.train")

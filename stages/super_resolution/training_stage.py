@@ -17,7 +17,6 @@ from pipeline.core.manifests import read_manifest
 from pipeline.core.progress import track
 from stages.super_resolution.cases import TrainingCase, find_cases, read_case, read_taps
 from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.data import PatchSampler, measure_normalisation
 from stages.super_resolution.description import STAGE, describe, fingerprint
 from stages.super_resolution.determinism import deterministic_algorithms
 from stages.super_resolution.history import (
@@ -37,6 +36,7 @@ from stages.super_resolution.model_io import (
     save_model,
 )
 from stages.super_resolution.networks import build_discriminator
+from stages.super_resolution.patches import PatchSampler
 from stages.super_resolution.plan import completed, layout_of, network_settings, recorded
 from stages.super_resolution.processes import OneVoice, check_batch, connect
 from stages.super_resolution.settings import (
@@ -47,6 +47,7 @@ from stages.super_resolution.settings import (
 )
 from stages.super_resolution.stored_volumes import VolumeStore
 from stages.super_resolution.training import TrainingResult, train_model
+from stages.super_resolution.training_volumes import measure_normalisation
 from stages.super_resolution.validation import ValidationCase, prepare_validation
 
 _LOG = logging.getLogger("ct2flow.train")

@@ -19,11 +19,11 @@ from pipeline.core.volume import Volume
 from stages.super_resolution.baselines import apply_operator
 from stages.super_resolution.channels import plane_inputs
 from stages.super_resolution.consistency import baseline_operator
-from stages.super_resolution.data import EDGE_HU
 from stages.super_resolution.degradation import degrade
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.model import Model
 from stages.super_resolution.restoration import Arithmetic, restore_images, slice_inputs
+from stages.super_resolution.training_volumes import EDGE_HU
 
 _WINDOW_HU = (-1024.0, 3071.0)
 PSNR_RANGE_HU = 4095.0

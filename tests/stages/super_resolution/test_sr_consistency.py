@@ -25,13 +25,14 @@ from stages.super_resolution.consistency import (
     make_consistent,
     own_block,
 )
-from stages.super_resolution.data import PatchSampler, measure_normalisation, prepare_volume
 from stages.super_resolution.degradation import degrade
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.model import Model, Normalisation, predict_slices, restore_slices
 from stages.super_resolution.model_io import save_model
+from stages.super_resolution.patches import PatchSampler
 from stages.super_resolution.settings import RestorationSettings, TrainingSettings
 from stages.super_resolution.stage import restore, train
+from stages.super_resolution.training_volumes import measure_normalisation, prepare_volume
 
 LEANING = (0.02, 0.08, 0.2, 0.3, 0.25, 0.1, 0.05)
 """A fitted profile that is not its own mirror image, wider than three slices."""

@@ -20,7 +20,6 @@ from pipeline.core.artefacts import read_json
 from stages.super_resolution import training
 from stages.super_resolution.checkpoint import CheckpointFolder
 from stages.super_resolution.cli import train_app
-from stages.super_resolution.data import PatchSampler, measure_normalisation, prepare_volume
 from stages.super_resolution.importance import (
     biased_sampler,
     candidate_centres,
@@ -30,8 +29,10 @@ from stages.super_resolution.importance import (
 )
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.model import Model
+from stages.super_resolution.patches import PatchSampler
 from stages.super_resolution.settings import TrainingSettings
 from stages.super_resolution.training_stage import train
+from stages.super_resolution.training_volumes import measure_normalisation, prepare_volume
 
 BIASED = TINY.model_copy(
     update={"sampling": "importance", "importance_warmup_steps": 3, "importance_candidates": 7}

@@ -14,18 +14,15 @@ from pydantic import ValidationError
 from sr_volumes import TINY, make_head
 
 from stages.super_resolution.channels import slice_channels
-from stages.super_resolution.data import (
-    _EVERYWHERE,
+from stages.super_resolution.layout import Layout
+from stages.super_resolution.patches import _EVERYWHERE, PatchSampler, _draw_point, cell_averages
+from stages.super_resolution.settings import TrainingSettings
+from stages.super_resolution.training_volumes import (
     EDGE_HU,
-    PatchSampler,
-    _draw_point,
     body_mask,
-    cell_averages,
     measure_normalisation,
     prepare_volume,
 )
-from stages.super_resolution.layout import Layout
-from stages.super_resolution.settings import TrainingSettings
 
 PLAIN = {"noise_hu": 0.0, "shift_hu": 0.0}
 

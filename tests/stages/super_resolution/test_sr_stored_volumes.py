@@ -15,10 +15,11 @@ from pipeline.core.volume import read_volume, write_volume
 from stages.super_resolution import stored_volumes
 from stages.super_resolution.cases import find_cases, read_case
 from stages.super_resolution.checkpoint import CheckpointFolder
-from stages.super_resolution.data import PatchSampler, measure_normalisation, prepare_volume
 from stages.super_resolution.layout import Layout
+from stages.super_resolution.patches import PatchSampler
 from stages.super_resolution.stored_volumes import VolumeStore
 from stages.super_resolution.training_stage import train
+from stages.super_resolution.training_volumes import measure_normalisation, prepare_volume
 
 
 @pytest.fixture

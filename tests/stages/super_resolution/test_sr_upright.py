@@ -13,13 +13,14 @@ from pipeline.core.geometry import VoxelGrid
 from pipeline.core.volume import Volume, read_volume, write_volume
 from stages.super_resolution.baselines import restore_baseline
 from stages.super_resolution.channels import plane_inputs, upright_channels
-from stages.super_resolution.data import PatchSampler, prepare_volume
 from stages.super_resolution.degradation import degrade, profile_taps
 from stages.super_resolution.layout import Layout
 from stages.super_resolution.model import Model, Normalisation
+from stages.super_resolution.patches import PatchSampler
 from stages.super_resolution.restoration import Arithmetic
 from stages.super_resolution.settings import RestorationSettings
 from stages.super_resolution.stage import restore, train
+from stages.super_resolution.training_volumes import prepare_volume
 from stages.super_resolution.upright import restore_upright
 
 UPRIGHT = Layout(3, 3, "box", view="upright")
@@ -92,7 +93,7 @@ def test_patch_does_not_depend_on_how_much_is_cut_around_it(monkeypatch):
     sampler = PatchSampler([volume], UPRIGHT, NORMALISATION, TINY)
     patches = []
     for window in (6, 9):
-        monkeypatch.setattr("stages.super_resolution.data.WINDOW", window)
+        monkeypatch.setattr("stages.super_resolution.patches.WINDOW", window)
         rng = np.random.default_rng(2)
         slab, planes, start = sampler._planes(head.values, 0.8, np.array([60, 7, 9]), rng)
         thin = slab[:, planes].astype(np.float32)
