@@ -75,7 +75,7 @@ def test_published_arrows_exceed_a_spread_that_was_measured(record):
                 arrows += 1
     report = markdown(record)
     assert arrows == report.count(" ▲ |") + report.count(" ▼ |")
-    assert "stands in for it: PSNR 0.11 dB" in report
+    assert f"stands in for it: PSNR {record['pooled_spread']['psnr_db']:.2f} dB" in report
 
 
 def test_what_is_not_judged_gets_a_question_mark(record):
