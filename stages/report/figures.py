@@ -116,7 +116,8 @@ def sections_figure(
                 box = boxes[row]
                 axes.set(xlim=box[:2], ylim=box[2:])
                 across, along = section.labels
-                label_axes(axes, across, f"{section.title}\n{along}", first=column == 0)
+                place = "\n".join(section.title.rsplit(", ", 1))
+                label_axes(axes, across, f"{place}\n{along}", first=column == 0)
                 if row == 0:
                     axes.set_title(NAMES[name])
         _bar(figure, grid[-1], ScalarMappable(norm, colours), label)

@@ -50,8 +50,8 @@ class FlowSection:
 def common_places(field: FlowField) -> dict[str, float]:
     """Choose the sections once, on the baseline: where they cut, mm.
 
-    The coronal section runs through the place of greatest mean speed per coronal plane in the middle of the
-    airway; the sagittal ones through the middle of each side.
+    The coronal section has two fifths of the airway before it; the sagittal ones have a quarter of it beside
+    them.
     """
     fluid = np.isfinite(field.speed)
     x = field.origin_mm[0] + field.spacing_mm * np.arange(field.speed.shape[2])
