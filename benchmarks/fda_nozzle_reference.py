@@ -160,8 +160,17 @@ def main() -> None:
     parser.add_argument("record", type=Path, help="the validation's JSON")
     parser.add_argument("--fineness", type=float, nargs="+", default=[0.7, 1.0])
     given = parser.parse_args()
-    cases = json.loads(given.record.read_text())["cases"]
-    nozzle = next(c for c in cases if c["name"] == "fda-nozzle" and c["precision"] == "float32")
+    if min(given.fineness) < 0.2 or max(given.fineness) > 4:
+        parser.error(f"--fineness {given.fineness}: needed are numbers from 0.2 to 4")
+    try:
+        cases = json.loads(given.record.read_text())["cases"]
+        nozzle = next(
+            c for c in cases if c["name"] == "fda-nozzle" and c["precision"] == "float32"
+        )
+    except (OSError, ValueError, TypeError, KeyError, StopIteration):
+        parser.error(
+            f"{given.record}: needed is the JSON of 'ct2flow simulate validate' with fda-nozzle in float32"
+        )
     lines = {name: dict(line) for name, line in nozzle["curves"][0]["lines"].items()}
     ranges = {
         place: (low, high) for place, low, high in nozzle["curves"][0]["bars"]["five laboratories"]
