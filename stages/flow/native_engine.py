@@ -211,6 +211,6 @@ class NativeEngine:
         size, curved = np.dtype(self._precision).itemsize, len(tables.ratio) > 0
         values = 2 * Q + (6 if curved else 0)
         tile = values * self._tiling.lanes * size + self._tiling.ahead.shape[1] * 4 + 4
-        link = 3 * size + (size if curved else 0)
-        border = 90 * len(borders.tile) + 16 * len(tables.block) + link * borders.links
+        link = 4 + 3 * size + (size if curved else 0)
+        border = 88 * len(borders.tile) + 16 * len(tables.block) + link * borders.links
         return int(tile * self._tiling.tiles + border)

@@ -44,15 +44,26 @@ Engine<T>::Engine(const Kernels<T>& kernels, int64_t tiles, int threads)
 
 template <class T>
 void Engine<T>::set_geometry(std::vector<int32_t> ahead, std::vector<int32_t> border,
-                             std::vector<Border> borders) {
+                             std::vector<Border> borders, const std::vector<uint16_t>& near) {
   ahead_ = std::move(ahead);
   border_ = std::move(border);
   borders_ = std::move(borders);
-  size_t links = 0;
-  for (Border& b : borders_) {
-    b.first_link = int32_t(links);
-    for (uint16_t link : b.link) links += size_t(__builtin_popcount(link));
+  const uint32_t lanes = uint32_t(kernels_.lanes);
+  sources_.clear();
+  for (size_t k = 0; k < borders_.size(); ++k) {
+    borders_[k].first_link = int32_t(sources_.size());
+    for (uint32_t q = 1; q < kQ; ++q) {
+      borders_[k].first[q - 1] = uint16_t(int32_t(sources_.size()) - borders_[k].first_link);
+      for (uint32_t left = borders_[k].link[q - 1]; left; left &= left - 1) {
+        const uint32_t lane = uint32_t(__builtin_ctz(left));
+        const bool is_near = near[k * kQ + q] >> lane & 1u;
+        const uint32_t second = is_near ? q : kQ + uint32_t(opposite(int(q)));
+        sources_.push_back({uint16_t((kQ + q) * lanes + lane), uint16_t(second * lanes + lane)});
+      }
+    }
   }
+  const size_t links = sources_.size();
+  sources_.resize(links + kSlack);
   returned_.assign(links + kSlack, T(0));
 }
 
@@ -138,7 +149,7 @@ Tiles<T> Engine<T>::view() const {
   Tiles<T> t{};
   for (int q = 0; q < kQ; ++q) t.slot[q] = populations_.data() + q * stride_;
   t.ahead = ahead_.data(), t.border = border_.data(), t.borders = borders_.data();
-  t.groups = groups_.data(), t.walls.rest = rest_.data();
+  t.groups = groups_.data(), t.sources = sources_.data(), t.walls.rest = rest_.data();
   if (is_curved()) {
     t.walls.here = here_.data(), t.walls.ratio = ratio_.data();
     t.walls.press = press_.data(), t.walls.inverse = inverse_.data(), t.convection = convection_;

@@ -44,8 +44,9 @@ class Engine {
  public:
   Engine(const Kernels<T>& kernels, int64_t tiles, int threads);
 
+  // Beside each border tile the lanes whose second population is what arrived along the link, [border][q].
   void set_geometry(std::vector<int32_t> ahead, std::vector<int32_t> border,
-                    std::vector<Border> borders);
+                    std::vector<Border> borders, const std::vector<uint16_t>& near);
   // Weights are parallel to the links of all border tiles; none of `here` and `ratio` for linear walls.
   void set_walls(std::vector<Group> groups, std::vector<T> rest, std::vector<T> here,
                  std::vector<T> ratio, std::vector<T> press, std::vector<T> inverse,
@@ -102,6 +103,7 @@ class Engine {
   std::vector<int32_t> ahead_, border_;
   std::vector<Border> borders_;
   std::vector<Group> groups_;
+  std::vector<LinkSource> sources_;      // [link]
   std::vector<T> rest_, here_, ratio_, press_, inverse_, deferred_;  // [link]
   std::vector<int32_t> block_first_, block_group_;  // groups of each block
   std::vector<double> block_share_;                 // 1 / wall cells

@@ -49,17 +49,13 @@ struct Kernel {
 
   static Bits bits_of(uint32_t mask, int part) { return (mask >> (part * W)) & kAll; }
 
-  // The place of a direction's first link in one part of a tile, and the next direction's.
-  struct Cursor {
-    int64_t place;
-    template <int q>
-    CT2FLOW_INLINE int64_t next(const Border& border, int part) {
-      const uint32_t link = border.link[q - 1];
-      const int64_t here = place + __builtin_popcount(link & ((1u << (part * W)) - 1));
-      place += __builtin_popcount(link);
-      return here;
-    }
-  };
+  // The place of a direction's first link in one part of a tile.
+  template <int q>
+  static CT2FLOW_INLINE int64_t first_link(const Border& border, int part) {
+    const int64_t place = border.first_link + border.first[q - 1];
+    if constexpr (kParts == 1) return place;
+    return place + __builtin_popcount(border.link[q - 1] & ((1u << (part * W)) - 1));
+  }
 
   static CT2FLOW_INLINE T* stress_of(const Tiles<T>& t, int64_t tile, int part, int k) {
     return t.stress + (tile * 6 + k) * L + part * W;
@@ -74,7 +70,6 @@ struct Kernel {
     const V none{}, one = splat<T>(T(1)), tiny = splat<T>(T(1e-20));
     V u[3], sum[6] = {};
     for (int d = 0; d < 3; ++d) u[d] = load(t.velocity[d] + own);
-    Cursor cursor{Surface ? border->first_link : 0};
     const auto even = [](const V* v, auto q) CT2FLOW_INLINED {
       V along{};
       for (int d = 0; d < 3; ++d)
@@ -89,7 +84,7 @@ struct Kernel {
       V value = even(v, q);
       *inverse = one;
       if constexpr (Surface) {
-        const int64_t at = cursor.template next<q>(*border, part);
+        const int64_t at = first_link<q>(*border, part);
         const Bits cut = bits_of(border->link[q - 1], part);
         value = select(cut, none, value);
         *inverse = expand(cut, t.walls.inverse + at, one);
@@ -152,13 +147,12 @@ struct Kernel {
   static CT2FLOW_INLINE void arriving(const Tiles<T>& t, const Border& border, int64_t tile,
                                       int part, V* f) {
     const int64_t own = tile * L + part * W;
-    Cursor cursor{border.first_link};
     each_direction([&](auto q) CT2FLOW_INLINED {
       constexpr int p = opposite(q);
       if constexpr (Odd) f[p] = load(ahead<q>(t, tile, part));
       else f[p] = load(t.slot[p] + own);
       if constexpr (q > 0) {
-        const int64_t place = cursor.template next<q>(border, part);
+        const int64_t place = first_link<q>(border, part);
         f[p] = expand(bits_of(border.link[q - 1], part), t.returned + place, f[p]);
       }
     });
@@ -185,68 +179,73 @@ struct Kernel {
     return fma(expand(link, t.walls.here + place, none), sum, pressed);
   }
 
-  // Compute what the walls return to one part of a tile; give back what it is too little, by cell.
-  // See stages/flow/walls.py.
-  template <Curves C>
-  static CT2FLOW_INLINE V walls(const Tiles<T>& t, const Border& border, int64_t tile, int part,
-                                const T* arrived, const V* g, const V* u) {
-    const V none{};
-    V defect{};
-    Cursor cursor{border.first_link};
+  // Let the deferred terms of one part of a tile follow what its curved walls ask for.
+  static CT2FLOW_INLINE void correct_walls(const Tiles<T>& t, const Border& border, int64_t tile,
+                                           int part, const V* u) {
     each_direction([&](auto q) CT2FLOW_INLINED {
       if constexpr (q > 0) {
-        const int64_t place = cursor.template next<q>(border, part);
+        const int64_t place = first_link<q>(border, part);
         const Bits link = bits_of(border.link[q - 1], part);
         if (link) {
-          const Bits near = bits_of(border.near[q - 1], part);
-          const V second = select(near, load(arrived + q * L + part * W), g[opposite(q)]);
-          V value = fma(expand(link, t.walls.rest + place, none), second - g[q], g[q]);
-          if constexpr (C != Curves::kNone) {
-            V deferred = expand(link, t.walls.deferred + place, none);
-            if constexpr (C == Curves::kCorrect) {
-              const V asked = curved<q>(t, tile, part, link, place, u);
-              deferred = fma(splat(t.walls.rate), asked - deferred, deferred);
-              compress(link, t.walls.deferred + place, deferred);
-            }
-            value += deferred;
-          }
-          compress(link, t.returned + place, value);
-          defect += select(link, g[q] - value, none);
+          const V old = expand(link, t.walls.deferred + place, V{});
+          const V asked = curved<q>(t, tile, part, link, place, u);
+          compress(link, t.walls.deferred + place, fma(splat(t.walls.rate), asked - old, old));
         }
       }
     });
-    return defect;
   }
 
-  static CT2FLOW_INLINE void share_out(const Tiles<T>& t, const Border& border, const V* defect) {
-    const int32_t end = (&border)[1].first_group;
-    for (int32_t g = border.first_group; g < end; ++g) {
+  // Compute what the walls return to a tile, and what that is too little, by group; see stages/flow/walls.py.
+  // A tile has some twenty links, in eight of eighteen directions: taken link by link the lanes are full.
+  template <bool Curved>
+  static CT2FLOW_INLINE void walls(const Tiles<T>& t, const Border& border, const T* beside) {
+    const Border& next = (&border)[1];
+    const int groups = next.first_group - border.first_group;
+    LaneSum<T> sum;
+    for (int64_t k = border.first_link; k < next.first_link; k += W) {
+      const Bits some = next.first_link - k < W ? Bits((1u << (next.first_link - k)) - 1) : kAll;
+      const V g = collect<0>(beside, t.sources + k), second = collect<1>(beside, t.sources + k);
+      V value = fma(load(t.walls.rest + k), second - g, g);
+      if constexpr (Curved) value += load(t.walls.deferred + k);
+      store_where(some, t.returned + k, value);
+      sum.add(select(some, g - value, V{}));
+    }
+    if (groups == 1) t.defect[border.first_group] = sum.total();
+    else if (groups > 1) share_out(t, border, beside);
+  }
+
+  // The same of the few tiles whose walls belong to several blocks.
+  static __attribute__((noinline)) void share_out(const Tiles<T>& t, const Border& border,
+                                                  const T* beside) {
+    double by_lane[L] = {};
+    for (int k = border.first_link; k < (&border)[1].first_link; ++k)
+      by_lane[t.sources[k].own % L] += double(beside[t.sources[k].own] - t.returned[k]);
+    for (int32_t g = border.first_group; g < (&border)[1].first_group; ++g) {
       double sum = 0;
-      for (int part = 0; part < kParts; ++part)
-        sum += sum_lanes(select(bits_of(t.groups[g].lanes, part), defect[part], V{}));
+      for (int lane = 0; lane < L; ++lane)
+        if (t.groups[g].lanes >> lane & 1u) sum += by_lane[lane];
       t.defect[g] = sum;
     }
   }
 
   template <bool Odd, bool Keep, Curves C>
   static CT2FLOW_INLINE void outer(const Tiles<T>& t, int64_t tile, const Border& border) {
-    alignas(64) T arrived[kTile];
-    V defect[kParts];
+    alignas(64) T beside[2 * kTile];  // what arrived and what leaves
     T* record = border.record < 0 ? nullptr
                                   : t.records + int64_t(border.record) * record_rows() * L;
     const int64_t own = tile * L;
-    const bool has_walls = border.first_group < (&border)[1].first_group;
     const Rates<T> rates{t.omega, t.third, t.recursive};
     for (int part = 0; part < kParts; ++part) {
       V f[kQ], u[4], stress[6];
       arriving<Odd>(t, border, tile, part, f);
-      each_direction([&](auto q) CT2FLOW_INLINED { store(arrived + q * L + part * W, f[q]); });
+      each_direction([&](auto q) CT2FLOW_INLINED { store(beside + q * L + part * W, f[q]); });
       if constexpr (C == Curves::kCorrect) correct_stress<true>(t, tile, part, &border);
       if constexpr (C != Curves::kNone)
         for (int k = 0; k < 6; ++k) stress[k] = load(stress_of(t, tile, part, k));
       collide<T, Keep, C != Curves::kNone>(f, u, rates, stress);
       forget();
       each_direction([&](auto q) CT2FLOW_INLINED {
+        store(beside + (kQ + q) * L + part * W, f[q]);
         if constexpr (!Odd) {
           store(t.slot[opposite(q)] + own + part * W, f[q]);
         } else {
@@ -255,18 +254,15 @@ struct Kernel {
           store_where(fluid & ~cut, ahead<q>(t, tile, part), f[q]);
         }
       });
-      defect[part] = walls<C>(t, border, tile, part, arrived, f, u);
+      if constexpr (C == Curves::kCorrect) correct_walls(t, border, tile, part, u);
       if (C == Curves::kKeep)
         for (int d = 0; d < 4; ++d)  // what solid lanes compute may be no number
           store_where(bits_of(border.fluid, part), t.velocity[d] + own + part * W, u[(d + 1) % 4]);
-      if (record) {
-        T* to = record + part * W;
-        each_direction([&](auto q) CT2FLOW_INLINED { store(to + (kQ + q) * L, f[q]); });
-        for (int d = 0; d < 4; ++d) store(to + (2 * kQ + d) * L, u[d]);
-      }
+      if (record)
+        for (int d = 0; d < 4; ++d) store(record + (2 * kQ + d) * L + part * W, u[d]);
     }
-    if (has_walls) share_out(t, border, defect);
-    if (record) std::memcpy(record, arrived, sizeof(arrived));
+    walls<C != Curves::kNone>(t, border, beside);
+    if (record) std::memcpy(record, beside, sizeof(beside));
   }
 
   // What arrives in the cells of a tile; of a tile inside nothing needs a border.
@@ -305,6 +301,7 @@ struct Kernel {
     const int32_t link = t.borders[border].first_link;
     constexpr int usual = 2;  // lists of a tile have some twenty links
     fetch_lanes(t.returned + link, usual), fetch_lanes(t.walls.rest + link, usual);
+    fetch_lanes(reinterpret_cast<const T*>(t.sources + link), usual);
     if constexpr (C != Curves::kNone) fetch_lanes(t.walls.deferred + link, usual);
     if constexpr (C == Curves::kCorrect)
       for (const T* list : {t.walls.here, t.walls.ratio, t.walls.press, t.walls.inverse})

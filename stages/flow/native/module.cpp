@@ -71,12 +71,10 @@ void bind(nb::module_& m, const char* name) {
           if (b == fluid.size()) break;
           to.fluid = fluid.data()[b];
           to.record = record.data()[b];
-          for (size_t q = 1; q < kQ; ++q) {
-            to.link[q - 1] = link.data()[b * kQ + q];
-            to.near[q - 1] = near.data()[b * kQ + q];
-          }
+          for (size_t q = 1; q < kQ; ++q) to.link[q - 1] = link.data()[b * kQ + q];
         }
-        self.set_geometry(values<int32_t>(ahead), values<int32_t>(border), std::move(borders));
+        self.set_geometry(values<int32_t>(ahead), values<int32_t>(border), std::move(borders),
+                          values<uint16_t>(near));
       })
       .def("set_walls", [](E& self, Array<int32_t> block, Array<uint16_t> lanes, Array<T> rest,
                            Array<T> here, Array<T> ratio, Array<T> press, Array<T> inverse,

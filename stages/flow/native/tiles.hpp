@@ -11,7 +11,7 @@ namespace ct2flow {
 struct Border {
   uint16_t fluid;           // lanes that are fluid
   uint16_t link[kQ - 1];    // lanes whose link in direction q + 1 ends at the surface
-  uint16_t near[kQ - 1];    // those whose second population is what arrived along the link
+  uint16_t first[kQ - 1];   // links of the directions before
   int32_t record;           // where openings read this tile's cells, or -1
   int32_t first_group;      // cells with walls, block by block
   int32_t first_link;       // what its links return and their weights, by direction and lane
@@ -21,6 +21,12 @@ struct Border {
 struct Group {
   int32_t block;
   uint32_t lanes;
+};
+
+// Where a link's populations lie among what arrived and what leaves in its tile, [2][q][lane].
+struct LinkSource {
+  uint16_t own;             // what leaves along the link
+  uint16_t second;          // the second population of its wall
 };
 
 // What walls weigh: the second population and, if they are curved, velocities along the link.
@@ -47,6 +53,7 @@ struct Tiles {
   const Border* borders;    // one more than there are
   const Group* groups;
   WallLinks<T> walls;       // [link]
+  const LinkSource* sources;  // [link]
   T* returned;              // [link], what the surface returns
   T* velocity[4];           // [tile][lane], of the last step that kept them; the fourth is the density
   T* stress;                // [tile][xx, yy, zz, xy, xz, yz][lane], extra stress of the equilibrium

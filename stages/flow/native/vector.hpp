@@ -156,22 +156,62 @@ inline void compress(Bits bits, T* to, V value) {
 }
 #endif
 
-// The sum of all lanes, in double precision and in a fixed order.
+// Values at places that are listed in pairs: at the first or the second places of the next pairs.
 #if defined(__AVX512F__)
-inline double sum_lanes(Vector<double> value) { return _mm512_reduce_add_pd(__m512d(value)); }
-inline double sum_lanes(Vector<float> value) {
-  const __m512 all = __m512(value);
-  const __m256 upper = _mm512_extractf32x8_ps(all, 1);
-  return _mm512_reduce_add_pd(
-      _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(all)), _mm512_cvtps_pd(upper)));
+template <int which>
+inline Vector<float> collect(const float* values, const void* pairs) {
+  const __m512i both = _mm512_loadu_si512(pairs);
+  const __m512i at =
+      which ? _mm512_srli_epi32(both, 16) : _mm512_and_si512(both, _mm512_set1_epi32(0xffff));
+  return Vector<float>(_mm512_i32gather_ps(at, values, 4));
+}
+template <int which>
+inline Vector<double> collect(const double* values, const void* pairs) {
+  const __m256i both = _mm256_loadu_si256(static_cast<const __m256i*>(pairs));
+  const __m256i at =
+      which ? _mm256_srli_epi32(both, 16) : _mm256_and_si256(both, _mm256_set1_epi32(0xffff));
+  return Vector<double>(_mm512_i32gather_pd(at, values, 8));
 }
 #else
-template <class V>
-inline double sum_lanes(V value) {
-  double sum[2] = {};
-  for (size_t k = 0; k < sizeof(V) / sizeof(value[0]); ++k) sum[k % 2] += double(value[k]);
-  return sum[0] + sum[1];
+template <int which, class T, class Pair>
+inline Vector<T> collect(const T* values, const Pair* pairs) {
+  Vector<T> found;
+  for (int k = 0; k < Pack<T>::width; ++k)
+    found[k] = values[which ? pairs[k].second : pairs[k].own];
+  return found;
 }
+#endif
+
+// Sums all lanes of some vectors in double precision and in a fixed order.
+#if defined(__AVX512F__)
+template <class T>
+struct LaneSum;
+template <>
+struct LaneSum<double> {
+  __m512d sum = _mm512_setzero_pd();
+  void add(Vector<double> value) { sum = _mm512_add_pd(sum, __m512d(value)); }
+  double total() const { return _mm512_reduce_add_pd(sum); }
+};
+template <>
+struct LaneSum<float> {
+  __m512d sum = _mm512_setzero_pd();
+  void add(Vector<float> value) {
+    const __m512 all = __m512(value);
+    const __m256 upper = _mm512_extractf32x8_ps(all, 1);
+    sum = _mm512_add_pd(sum, _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(all)),
+                                           _mm512_cvtps_pd(upper)));
+  }
+  double total() const { return _mm512_reduce_add_pd(sum); }
+};
+#else
+template <class T>
+struct LaneSum {
+  double sum[2] = {};
+  void add(Vector<T> value) {
+    for (int k = 0; k < Pack<T>::width; ++k) sum[k % 2] += double(value[k]);
+  }
+  double total() const { return sum[0] + sum[1]; }
+};
 #endif
 
 }  // namespace CT2FLOW_TARGET
