@@ -88,7 +88,7 @@ class NodeTable:
         points_mm
             World points.
         curved
-            Velocities are quadratic; straight lines take a quarter of the memory.
+            Velocities are quadratic; straight lines take less than half of the memory.
         """
         place = (points_mm - self._lattice.origin_mm) / self._lattice.spacing_mm
         finite = np.isfinite(place).all(axis=1) & (np.abs(place) < 2**30).all(axis=1)

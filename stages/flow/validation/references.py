@@ -90,6 +90,8 @@ class Nozzle:
         Flow and fluid.
     velocity_m_s
         Lowest and highest velocity of five laboratories by place on the axis, mm from the expansion.
+    converged_m_s
+        Velocity there of an axisymmetric finite-element solution, `benchmarks/fda_nozzle_reference.py`.
     loss_pa
         Fall of pressure between `loss_places_mm` of an axisymmetric finite-element solution (Q2/Q1, two
         meshes within 0.02 %): the laboratories' pressures scatter from 230 to 413 Pa.
@@ -99,6 +101,7 @@ class Nozzle:
     density_kg_m3: float
     dynamic_viscosity_pa_s: float
     velocity_m_s: dict[float, tuple[float, float]]
+    converged_m_s: dict[float, float]
     loss_pa: float
     loss_places_mm: tuple[float, float]
 
@@ -118,6 +121,18 @@ FDA_NOZZLE = Nozzle(
         32.0: (0.628, 0.654),
         60.0: (0.444, 0.587),
         80.0: (0.417, 0.513),
+    },
+    converged_m_s={
+        -88.0: 0.0921,
+        -48.0: 0.1882,
+        -20.0: 0.6758,
+        -8.0: 0.7270,
+        0.0: 0.7485,
+        8.0: 0.7333,
+        16.0: 0.7140,
+        32.0: 0.6655,
+        60.0: 0.5699,
+        80.0: 0.5049,
     },
     loss_pa=308.4,
     loss_places_mm=(-90.32, 32.0),

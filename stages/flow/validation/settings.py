@@ -23,8 +23,8 @@ class ValidationSettings(BaseModel):
     )
     quick: bool = Field(
         default=False,
-        description="Only the coarse members of each case, and no FDA nozzle: a minute instead of a quarter "
-        "of an hour.",
+        description="Only the coarse members of each case, and no FDA nozzle: a minute instead of half "
+        "an hour.",
     )
     threads: int = Field(2, ge=1, le=1024, description="Processor threads.")
 
