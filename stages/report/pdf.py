@@ -12,6 +12,7 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import (
     Image,
     KeepTogether,
@@ -44,6 +45,7 @@ _LEAD = ParagraphStyle(
 _SMALL = ParagraphStyle("small", parent=_BODY, fontSize=7.5, leading=10, textColor=_SOFT)
 _CODE = ParagraphStyle("code", parent=_SMALL, fontName="Courier", fontSize=7, leading=8.6)
 _WORD = ParagraphStyle("word", parent=_BODY, fontSize=6.6, leading=8, spaceAfter=0)
+_PADDING = 2.5
 _NUMBER = ParagraphStyle("number", parent=_WORD, alignment=TA_RIGHT)
 
 
@@ -139,8 +141,8 @@ def _table(rows: Any) -> Table:
                 ("LINEBELOW", (0, -1), (-1, -1), 1, _INK),
                 ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
                 ("VALIGN", (0, 1), (-1, -1), "TOP"),
-                ("LEFTPADDING", (0, 0), (-1, -1), 2.5),
-                ("RIGHTPADDING", (0, 0), (-1, -1), 2.5),
+                ("LEFTPADDING", (0, 0), (-1, -1), _PADDING),
+                ("RIGHTPADDING", (0, 0), (-1, -1), _PADDING),
                 ("TOPPADDING", (0, 0), (-1, -1), 2),
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
             ]
@@ -150,10 +152,26 @@ def _table(rows: Any) -> Table:
 
 
 def _widths(rows: Any) -> list[float]:
-    """Share the page's width by the longest cell of each column; headers may wrap."""
-    longest = [max((len(row[i]) for row in rows.rows), default=1) for i in range(len(rows.header))]
+    """Share the page's width by the longest cell of each column; headers wrap, but only between words."""
+    columns = range(len(rows.header))
+    longest = [max((len(row[i]) for row in rows.rows), default=1) for i in columns]
     shares = [max(min(n, 26), 8) for n in longest]
-    return [_WIDTH * share / sum(shares) for share in shares]
+    words = [max((_length(word) for word in rows.header[i].split()), default=0.0) for i in columns]
+    least = [word + 2 * _PADDING + 0.1 for word in words]
+    spare = _WIDTH - sum(least)
+    if spare < 0:
+        return [_WIDTH * width / sum(least) for width in least]
+    # What is left goes to the columns whose share of the page is above their longest word.
+    wanted = [
+        max(_WIDTH * share / sum(shares) - low, 0.0)
+        for share, low in zip(shares, least, strict=True)
+    ]
+    scale = spare / sum(wanted) if sum(wanted) > 0 else 0.0
+    return [low + scale * more for low, more in zip(least, wanted, strict=True)]
+
+
+def _length(word: str) -> float:
+    return float(stringWidth(_latin(word), _WORD.fontName, _WORD.fontSize))
 
 
 def _image(figure: Picture) -> Image:

@@ -11,10 +11,10 @@ import yaml
 from pipeline.config import WorkflowConfig
 from pipeline.core.artefacts import digest, read_json
 from pipeline.core.errors import InputError, UsageError
-from stages.report import renders
+from stages.report import pdf, renders
 from stages.report.settings import ReportSettings
 from stages.report.stage import run
-from stages.report.tables import NOT_RESOLVED, number
+from stages.report.tables import NOT_RESOLVED, Table, number
 
 MAX_HTML_BYTES = 8_000_000
 
@@ -151,6 +151,17 @@ def test_the_pdf_opens_and_has_pages(written):
     assert data.startswith(b"%PDF-")
     assert data.rstrip().endswith(b"%%EOF")
     assert len(re.findall(rb"/Type\s*/Page\b", data)) >= 3
+
+
+def test_the_pdf_breaks_no_word_of_a_header():
+    header = ("flow", "spacing, mm", "fluid cells", "in gaps under two cells, %", "simulated, ms",
+              "Reynolds", "relaxation time", "mass imbalance, %", "converged", "steps", "Mach, max",
+              "change of loss, %")  # fmt: skip
+    rows = (("HR, lattice 2", "0.35", *["1.0"] * 6, "unsteady, mean ± 0.2 %", *["9"] * 3),)
+    widths = pdf._widths(Table(header, rows, "", words=(0, 8)))
+    assert sum(widths) == pytest.approx(pdf._WIDTH)
+    for width, title in zip(widths, header, strict=True):
+        assert width >= max(map(pdf._length, title.split())) + 2 * pdf._PADDING
 
 
 def test_a_second_report_has_the_same_bytes(written, results_folder, tmp_path):
