@@ -159,15 +159,14 @@ def _widths(rows: Any) -> list[float]:
     words = [max((_length(word) for word in rows.header[i].split()), default=0.0) for i in columns]
     least = [word + 2 * _PADDING + 0.1 for word in words]
     spare = _WIDTH - sum(least)
-    if spare < 0:
+    if spare <= 0:
         return [_WIDTH * width / sum(least) for width in least]
     # What is left goes to the columns whose share of the page is above their longest word.
     wanted = [
         max(_WIDTH * share / sum(shares) - low, 0.0)
         for share, low in zip(shares, least, strict=True)
     ]
-    scale = spare / sum(wanted) if sum(wanted) > 0 else 0.0
-    return [low + scale * more for low, more in zip(least, wanted, strict=True)]
+    return [low + spare * more / sum(wanted) for low, more in zip(least, wanted, strict=True)]
 
 
 def _length(word: str) -> float:
