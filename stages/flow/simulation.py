@@ -210,7 +210,7 @@ class Simulation:
         scales, control = self._scales, self._control
         pressure, velocity = start.field.pressure_pa, start.field.velocity_m_s
         fields = np.vstack([pressure / scales.pressure_pa, velocity / scales.velocity_m_s])
-        self._state.quadrature = self._quadrature.factor(velocity)
+        self._state.quadrature = self._quadrature.factor(velocity, scales.relaxation_time)
         control.flux[:] = start.flux_m3_s / self._flux_unit_m3_s
         control.outlet[[3, 4]] = self._flow_m3_s / self._flux_unit_m3_s
         control.outlet[0] = start.outlet_pa / scales.pressure_pa
@@ -356,7 +356,7 @@ class Simulation:
 
     def _take_sample(self, fields: Float[np.ndarray, "4 cell"]) -> None:
         state = self._state
-        state.quadrature = self._quadrature.factor(fields[1:])
+        state.quadrature = self._quadrature.factor(fields[1:], self._scales.relaxation_time)
         flux_m3_s = self._control.flux * self._flux_unit_m3_s
         self._history.append(
             sample_openings(self._gauges, fields, flux_m3_s, self._scales, state.time_s)

@@ -27,11 +27,14 @@ steps, slow against the sound between neighbours and fast against the flow. Adde
 and diverged in a nose at cells of 0.7 and 1 mm; deferred, the steady state is the same and no run has
 diverged yet.
 
-A link whose opposite is cut too has no cell behind it. With both walls at q and q', linear walls turn the
-momentum along the pair of links round in each step, which all but closes the gap. Its friction must be
-that of a slit, 12 nu phi / (q + q')^2, so that of the momentum D phi that the linear part takes all
-but 36 w L phi / (q + q')^2 is given back. Where the whole cell is such a gap, along an axis, that opened a
-sheet of cells in which the flow diverged: there linear walls stay, gaps of one cell are too tight.
+A link whose opposite is cut too has no cell behind it. Linear walls turn the momentum along such a pair of
+links round in each step: that all but closes a gap of one cell, and the velocity across it alternates
+undamped, until corrections fed on it and the flow diverged. Beside quadratic walls each of the pair
+returns the mean of what both took, so that the momentum along it vanishes in each step. The friction must
+be that of a slit, 12 nu phi / (q + q')^2 with the walls at q and q': of the 3 w phi that a link takes all but
+36 w L phi / (q + q')^2 is given back, deferred too. That is for cells whose links all feel the pressure
+gradient; pairs feel none, and friction is less by their share. Where a whole cell is a gap, links that lead
+only across it give nothing back.
 
 A cell's links do not return exactly what they took: part of that is the flux between the wall and
 the staircase of links, part is an error that would leak. The sum over a block of cells is only
@@ -54,12 +57,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from stages.flow.convection import SMALLEST_DISTANCE
-from stages.flow.lattice import OPPOSITE, WEIGHTS
+from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS
 
 _SMALLEST_STENCIL = 0.25
 """Distances below this share of a link do not sharpen the viscous part of the second difference."""
-_LEAST_FRICTION = 0.02
-"""Share of a pair's momentum that both its walls keep at least: all given back, nothing would damp it."""
+_TAKEN = 3.0
+"""Share of w phi that a link takes whose return is the mean of what it and its opposite took."""
 CORRECTION_STEPS, CORRECTION_RATE = 32, 0.45
 """Steps between updates of the deferred terms, and the share of the difference they make up, a time constant
 of some 50 steps: at 0.8 creeping flow through a hole diverged, at 0.56 it did not."""
@@ -154,9 +157,12 @@ def interpolated_walls(
     """
     behind = neighbour[OPPOSITE[direction], cell].astype(np.int64)
     near, q = distance < 0.5, distance
-    strength = curvature * _curvature(direction, q, relaxation_time)
-    pair = curvature * _pairs(cell, direction, q, neighbour, relaxation_time)
     alone = behind < 0
+    even = alone & (np.broadcast_to(curvature, q.shape) > 0.0)
+    near = near & ~even
+    strength = _curvature(direction, q, relaxation_time)
+    friction = pair_friction(cell, direction, q, neighbour) * (relaxation_time - 0.5)
+    pair = WEIGHTS[direction] * given_back(friction)
     order = np.lexsort((direction, cell, block[cell]))
     _, first = np.unique(block[cell[order]], return_index=True)
     return WallLinks(
@@ -166,10 +172,10 @@ def interpolated_walls(
         direction=direction[order].astype(np.int32),
         behind=np.where(alone, cell, behind)[order].astype(np.int32),
         near=near[order],
-        share=np.where(near, 2.0 * q, 0.5 / q)[order],
-        here=-np.where(alone, pair, strength)[order],
-        back=np.where(alone, 0.0, strength * q / (1.0 + q))[order],
-        press=np.where(alone, 0.0, curvature * _pressed(direction, q))[order],
+        share=np.where(even, 0.5, np.where(near, 2.0 * q, 0.5 / q))[order],
+        here=(-curvature * np.where(alone, pair, strength))[order],
+        back=(curvature * np.where(alone, 0.0, strength * q / (1.0 + q)))[order],
+        press=(curvature * np.where(alone, 0.0, _pressed(direction, q)))[order],
         inverse=1.0 / np.maximum(q, SMALLEST_DISTANCE)[order],
     )
 
@@ -196,21 +202,43 @@ def _pressed(
     return weights
 
 
-def _pairs(
+def given_back(friction: Float[np.ndarray, "wall"]) -> Float[np.ndarray, "wall"]:
+    """Return the share of w phi that links of a pair give back, none where they lead only across a gap."""
+    given: Float[np.ndarray, "wall"] = _TAKEN - np.minimum(friction, 2.0 * _TAKEN)
+    return np.where(np.isfinite(friction), given, 0.0)
+
+
+def pair_friction(
     cell: Int[np.ndarray, "wall"],
     direction: Int[np.ndarray, "wall"],
     q: Float[np.ndarray, "wall"],
     neighbour: Int[np.ndarray, "q cell"],
-    relaxation_time: float,
 ) -> Float[np.ndarray, "wall"]:
-    """Return what links give back whose opposite is cut too; 0 in gaps of one cell along an axis."""
-    across = np.ones(neighbour.shape)
+    """Return the friction of links whose opposite is cut too, 0 for others.
+
+    As the share of w phi that is taken, over tau - 1/2; infinite for links that lead only across a gap of
+    one cell.
+
+    Parameters
+    ----------
+    cell, direction, q
+        Fluid cell, outward direction and distance to the wall of all wall links, link lengths.
+    neighbour
+        Cell one link ahead in each direction, or -1.
+    """
+    alone = neighbour[OPPOSITE[direction], cell] < 0
+    cell, direction, q = cell[alone], direction[alone], q[alone]
+    across = np.ones(neighbour.shape, dtype=np.float32)
     across[direction, cell] = q
     gap = q + across[OPPOSITE[direction], cell]
-    taken = np.where(q < 0.5, 6.0, 3.0 / q)
-    friction = 6.0 * np.maximum(6.0 * (relaxation_time - 0.5) / gap**2, _LEAST_FRICTION)
     cut = neighbour[1:7] < 0
-    sheet = (cut[0] & cut[1]) | (cut[2] & cut[3]) | (cut[4] & cut[5])
-    given = WEIGHTS[direction] * np.maximum(taken - friction, 0.0)
-    back: Float[np.ndarray, "wall"] = np.where(sheet[cell], 0.0, given)
-    return back
+    blocked = np.stack([cut[0] & cut[1], cut[2] & cut[3], cut[4] & cut[5]])
+    way = np.where(blocked[:, cell], 0, VELOCITIES[direction].T)
+    # Pairs feel no pressure gradient: where the flow is not driven, friction must be less by the same share.
+    share = 3.0 * WEIGHTS[direction] * np.square(VELOCITIES[direction].T)
+    still = np.stack([np.bincount(cell, part, neighbour.shape[1])[cell] for part in share])
+    count = np.square(way).sum(axis=0)
+    driven = 1.0 - (still * np.square(way)).sum(axis=0) / np.maximum(count, 1)
+    friction = np.zeros(len(alone))
+    friction[alone] = np.where(count > 0, 36.0 * driven / gap**2, np.inf)
+    return friction
