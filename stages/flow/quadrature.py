@@ -109,7 +109,9 @@ class FluxQuadrature:
         relaxation_time
             tau.
         """
-        kept = np.clip([self.missed(velocity), self.idle(velocity, relaxation_time)], -_LARGEST, _LARGEST)
+        kept = np.clip(
+            [self.missed(velocity), self.idle(velocity, relaxation_time)], -_LARGEST, _LARGEST
+        )
         return float((1.0 + kept[0]) / (1.0 - kept[1]))
 
     def missed(self, velocity: Float[np.ndarray, "3 cell"]) -> float:
