@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from flow_engines import closed_box, every_engine
 from jaxtyping import Float
-from test_flow_native import closed_box, every_engine
 
 from pipeline.core.planes import Plane
 from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS
