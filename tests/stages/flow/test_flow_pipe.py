@@ -118,9 +118,9 @@ def test_pressure_loss_does_not_depend_on_the_mach_number():
 
 @pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (30.0, 20.0, 10.0)])
 def test_where_walls_lie_does_not_depend_on_the_viscosity(angles):
-    """One Reynolds number at two relaxation times: 0.5 % apart along an axis, 0.2 % oblique to it.
+    """One Reynolds number at two relaxation times: 0.3 % apart along an axis, nothing oblique to it.
 
-    Linear walls are 1.1 and 6.3 % apart: the place of such a wall goes with the relaxation time
+    Linear walls are 0.9 and 6.2 % apart: the place of such a wall goes with the relaxation time
     (Ginzburg & d'Humieres 2003, doi:10.1103/PhysRevE.68.066614).
     """
     flows = [
@@ -130,5 +130,5 @@ def test_where_walls_lie_does_not_depend_on_the_viscosity(angles):
     found = [case.result.scales.relaxation_time for case, _ in flows]
     assert found == pytest.approx([0.51, 0.66], abs=1e-3)
     errors = [error for _, error in flows]
-    assert errors[0] == pytest.approx(errors[1], abs=0.008)
+    assert errors[0] == pytest.approx(errors[1], abs=0.005)
     assert max(np.abs(errors)) < 0.02
