@@ -39,6 +39,10 @@ class LatticeRecord(_Lenient):
     spacing_mm: float = Field(gt=0)
 
 
+_NO_CHANGE_YET = 1e9
+"""What stands for the change of a run that ended before it had one."""
+
+
 class NumbersRecord(_Lenient):
     """Hold the greatest speed in the field, m/s."""
 
@@ -63,16 +67,18 @@ class ConvergenceRecord(_Lenient):
         return self.reached or bool(self.statistically_steady)
 
     @property
-    def unsettled_percent(self) -> float:
-        """What the state in time leaves open, percent of the loss; 0 if it converged or nothing is known.
+    def unsettled_percent(self) -> float | None:
+        """What the state in time leaves open, percent of the loss; 0 if it converged or nothing is told.
 
-        Of an unsteady flow two standard errors of its mean, of one that had not settled its last change.
+        Of an unsteady flow two standard errors of its mean, of one that had not settled its last change;
+        None if the run ended before it had one.
         """
         if self.reached:
             return 0.0
         if self.statistically_steady and self.time_mean_error is not None:
             return 200.0 * self.time_mean_error
-        return 100.0 * (self.pressure_loss_change or 0.0)
+        change = self.pressure_loss_change or 0.0
+        return 100.0 * change if change < _NO_CHANGE_YET else None
 
 
 class FlowRecord(_Lenient):

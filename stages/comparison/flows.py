@@ -175,12 +175,14 @@ def _is_resolved(entry: Mapping[str, Any], baseline: Mapping[str, Any]) -> bool 
         entry["discretisation_percent"],
         baseline["discretisation_percent"],
         entry["deviation_error_percent"],
-        entry["unsettled_percent"] + baseline["unsettled_percent"],
     )
+    in_time = (entry["unsettled_percent"], baseline["unsettled_percent"])
     deviation = entry["deviation_from_hr_percent"]
     if deviation is None or any(error is None for error in errors):
         return None
-    return bool(abs(deviation) > max(errors))
+    if any(open_ended is None for open_ended in in_time):
+        return False
+    return bool(abs(deviation) > max(*errors, sum(in_time)))
 
 
 def mean_absolute_deviation(deviations_percent: Sequence[float]) -> dict[str, float | int | None]:
@@ -211,7 +213,8 @@ def flow_comparison(entries: dict[str, dict[str, Any]], baseline: str) -> dict[s
             "discretisation_percent": "error of the finest lattice's total pressure loss",
             "model_std_pa": "standard deviation of the total pressure losses of single networks",
             "unsettled_percent": "two standard errors of the mean over time of an unsteady flow; change of "
-            "the loss within the last windows of one that had not settled; 0 if converged",
+            "the loss within the last windows of one that had not settled; 0 if converged; null if the run "
+            "ended before it had one",
             "resolved": "the deviation exceeds its own lattice error, those of both losses, and what "
             "the state in time leaves open",
         },
@@ -248,8 +251,11 @@ def flow_warnings(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return found + [
         f"{name}: the deviation of {entry['deviation_from_hr_percent']:+.1f} % is not resolved: "
         f"smaller than its error (lattice: loss {entry['discretisation_percent']:.1f} %, "
-        f"deviation {entry['deviation_error_percent']:.1f} %; in time "
-        f"{entry['unsettled_percent']:.1f} %)."
+        f"deviation {entry['deviation_error_percent']:.1f} %; in time {_share(entry['unsettled_percent'])})."
         for name, entry in entries.items()
         if entry["resolved"] is False
     ]
+
+
+def _share(percent: float | None) -> str:
+    return "unknown" if percent is None else f"{percent:.1f} %"

@@ -102,7 +102,9 @@ def answer(results: Mapping[str, Any]) -> tuple[str, ...]:
 def _state_in_time(losses: Mapping[str, Any]) -> list[str]:
     """Say which losses are means over time and what that leaves open."""
     lines = []
-    still = [k for k in RESOLUTIONS if losses[k].get("converged") is False]
+    open_ended = [k for k in RESOLUTIONS if losses[k].get("converged") is False]
+    short = [k for k in open_ended if losses[k].get("unsettled_percent", 0.0) is None]
+    still = [k for k in open_ended if k not in short]
     for unsteady, text in (
         (
             True,
@@ -117,10 +119,15 @@ def _state_in_time(losses: Mapping[str, Any]) -> list[str]:
     ):
         keys = [k for k in still if bool(losses[k].get("statistically_steady")) is unsteady]
         if keys:
-            largest = max(losses[k].get("unsettled_percent") or 0.0 for k in keys)
+            largest = max(losses[k].get("unsettled_percent", 0.0) for k in keys)
             names = ", ".join(NAMES[k] for k in keys)
             said = text.format(names=names, error=number(largest, 1))
             lines.append(f"{said}; a deviation that is called resolved is larger than that.")
+    if short:
+        lines.append(
+            f"Not converged: {', '.join(NAMES[k] for k in short)}. These runs ended before it can be told "
+            "by how much their losses still change; no deviation of them is called resolved."
+        )
     return lines
 
 

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from pipeline.core.artefacts import read_json, read_sidecar
 from pipeline.core.errors import InputError, UsageError
 from stages.comparison.flow_record import parse_flow
-from stages.comparison.flows import compare_flows, deviation_percent, mean_absolute_deviation
+from stages.comparison.flows import (
+    compare_flows,
+    deviation_percent,
+    flow_warnings,
+    mean_absolute_deviation,
+)
 from stages.comparison.stage import run_flows
 
 
@@ -68,6 +73,18 @@ def test_a_deviation_that_the_runs_still_change_by_is_not_resolved():
     entry = compare_flows(moving, "hr", coarse)["lr"]
     assert entry["unsettled_percent"] == pytest.approx(8.0)
     assert entry["resolved"] is False  # 10 % within 3 + 8 %
+
+
+def test_a_run_that_ended_before_its_change_is_known_resolves_nothing():
+    coarse = {"hr": [flow(20.01, 0.7)], "lr": [flow(30.01, 0.7)]}
+    short = {"hr": flow(20, reached=False, change=1e9), "lr": flow(30)}
+    entries = compare_flows(short, "hr", coarse)
+    assert entries["hr"]["unsettled_percent"] is None
+    assert entries["lr"]["unsettled_percent"] == 0.0
+    assert entries["lr"]["resolved"] is False
+    short["lr"] = flow(30, reached=False, change=1e9)
+    warnings = flow_warnings(compare_flows(short, "hr", coarse))
+    assert any("in time unknown)" in warning for warning in warnings)
 
 
 def test_an_unsteady_flow_carries_two_standard_errors_of_its_mean():

@@ -255,6 +255,16 @@ def test_a_flow_that_is_not_one_steady_state_is_named_in_the_answer(
     assert f"not resolved: smaller than its error; {verdict}" in page
 
 
+def test_a_run_that_was_too_short_says_so_instead_of_a_number(tmp_path):
+    folder = artefacts.write_case(tmp_path / "case")
+    path = folder / "comparison" / artefacts.CASE / "flows.json"
+    content = json.loads(path.read_text())
+    content["pressure_loss"]["sr"] |= {"converged": False, "unsettled_percent": None}
+    path.write_text(json.dumps(content))
+    page = (report(folder, tmp_path / "report") / "report.html").read_text()
+    assert "Not converged: SR. These runs ended before it can be told" in page
+
+
 def test_the_table_of_runs_tells_which_losses_are_means_over_time(tmp_path):
     page = (
         report(artefacts.write_case(tmp_path / "case"), tmp_path / "report") / "report.html"
