@@ -25,6 +25,14 @@ from stages.report.record import METHODS, RESOLUTIONS, CaseRecords, results
 from stages.report.settings import ReportSettings
 
 FIELD_FILES = ("field.vti", "field.vtu")
+_COMPARED = ("images", "surfaces", "flows")
+_SOURCES = {
+    "flow": "surface",
+    "comparison/images": "restored",
+    "comparison/surfaces": "surface",
+    "comparison/flows": "flow",
+}
+"""Of which artefacts a record's inputs of the same names are."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +173,11 @@ def read_records(paths: CasePaths) -> CaseRecords:
     Raises
     ------
     InputError
-        If the thin-slice volume, its airway or the image comparison is missing.
+        If the thin-slice volume, its airway or the image comparison is missing, or a comparison or flow was
+        made from other data than those that stand beside it.
     """
+    sidecars = _sidecars(paths)
+    _refuse_outdated(sidecars)
     airways = {
         name: read_json(paths.folder("airway", name) / "airway.json")
         for name in RESOLUTIONS
@@ -175,7 +186,7 @@ def read_records(paths: CasePaths) -> CaseRecords:
     grid = read_volume(paths.volume("hr")).grid
     return CaseRecords(
         case=paths.case,
-        sidecars=_sidecars(paths),
+        sidecars=sidecars,
         geometry={
             "shape": list(grid.shape),
             "spacing_mm": list(grid.spacing_mm),
@@ -216,11 +227,22 @@ def _sidecars(paths: CasePaths) -> dict[str, dict[str, Any]]:
     places |= {f"restored/{m}": base / "restored" / paths.case / f"{m}.nii.gz" for m in METHODS}
     kinds = ("airway", "surface", "flow", *_coarse_kinds(paths))
     places |= {f"{kind}/{r}": paths.folder(kind, r) for kind in kinds for r in RESOLUTIONS}
-    places |= {
-        f"comparison/{kind}": paths.comparison(kind) for kind in ("images", "surfaces", "flows")
-    }
+    places |= {f"comparison/{kind}": paths.comparison(kind) for kind in _COMPARED}
     found = {name: read_sidecar(path) for name, path in places.items() if path.exists()}
     return {name: sidecar for name, sidecar in found.items() if sidecar}
+
+
+def _refuse_outdated(sidecars: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a record whose inputs have been replaced since: its numbers would be those of other data."""
+    for name, sidecar in sidecars.items():
+        source = _SOURCES.get(name) or _SOURCES.get(name.partition("/")[0])
+        for key, digest in sidecar.get("inputs", {}).items():
+            now = sidecars.get(f"{source}/{key}", {}).get("sha256", digest)
+            if now != digest:
+                raise InputError(
+                    f"{name}: made from another {source}/{key} (sha256 {digest[:8]}) than the one beside it "
+                    f"({now[:8]}); run that stage again, or the whole case with `ct2flow run`."
+                )
 
 
 def read_triangles(path: Path) -> Float[np.ndarray, "face 3 3"]:

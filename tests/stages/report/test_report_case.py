@@ -228,6 +228,20 @@ def test_a_missing_comparison_is_named(results_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "record"), [("flow", "flows"), ("surface", "surfaces"), ("restored", "images")]
+)
+def test_a_comparison_of_data_that_were_replaced_since_is_refused(kind, record, tmp_path):
+    folder = artefacts.write_case(tmp_path / "case")
+    place = folder / kind / artefacts.CASE
+    sidecar = place / ("sr.nii.gz.json" if kind == "restored" else "sr/artefact.json")
+    content = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(content | {"sha256": "0" * 64}))
+    with pytest.raises(InputError, match=f"comparison/{record}: made from another {kind}/sr"):
+        report(folder, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
     ("unsteady", "answer", "verdict"),
     [
         (False, "Not converged: SR.", "flow not converged"),
