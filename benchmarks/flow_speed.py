@@ -135,7 +135,7 @@ def wall_links(lattice: SparseLattice, link: np.ndarray, curvature: float) -> Wa
     return interpolated_walls(
         *(link, lattice.link_cell[link], lattice.link_direction[link]),
         *(lattice.link_distance[link], lattice.neighbour),
-        block=lattice.blocks(32),
+        cells=lattice.cells,
         relaxation_time=TAU,
         curvature=curvature,
     )

@@ -90,8 +90,9 @@ class NumbaEngine:
             )
             return_from_walls(
                 *(old, new, self._source, walls.first, walls.link, walls.cell),
-                *(walls.direction, walls.near, walls.share, self._deferred),
+                *(walls.direction, walls.near, walls.share, self._deferred, self._defect),
             )
+            give_back(new, walls.first, walls.cell, walls.windows.spread(self._defect))
             return_from_openings(
                 *(old, new, self._source, self._macroscopic, links.link, links.cell),
                 *(links.direction, links.opening, links.profile, links.normal, links.inlet),
@@ -107,6 +108,7 @@ class NumbaEngine:
 
     def _set_walls(self, walls: WallLinks) -> None:
         self._walls = walls.as_type(self._precision)
+        self._defect = np.zeros(len(walls.first) - 1)
         self._inverse = np.zeros(self._links, dtype=self._precision)
         self._inverse[walls.link] = self._walls.inverse
 
@@ -245,18 +247,16 @@ def return_from_walls(  # type: ignore[no-untyped-def] # noqa: ANN201
     near,  # noqa: ANN001
     share,  # noqa: ANN001
     deferred,  # noqa: ANN001
+    lacking,  # noqa: ANN001
 ):
-    """Write what each wall link returns; see `walls` for the equations.
+    """Write what each wall link returns, and what each block's links return less than they took.
 
-    What a block's links return less than they took is given to the populations at rest of its wall
-    cells, so that interpolated walls conserve mass to rounding.
+    See `walls` for the equations.
     """
     n = source.shape[1]
     one = old[0] * 0 + 1
     for w in numba.prange(len(first) - 1):
         defect = 0.0
-        cells = 0
-        previous = -1
         for k in range(first[w], first[w + 1]):
             c, q = cell[k], direction[k]
             outgoing = new[q * n + c]
@@ -264,15 +264,18 @@ def return_from_walls(  # type: ignore[no-untyped-def] # noqa: ANN201
             value = share[k] * outgoing + (one - share[k]) * second + deferred[k]
             new[19 * n + link[k]] = value
             defect += outgoing - value
-            cells += c != previous
-            previous = c
-        spread = defect / cells
+        lacking[w] = defect
+
+
+@numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]
+def give_back(new, first, cell, spread):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    """Add what each wall cell of a block is given to its population at rest."""
+    for w in numba.prange(len(first) - 1):
         previous = -1
         for k in range(first[w], first[w + 1]):
-            c = cell[k]
-            if c != previous:
-                new[c] += spread
-            previous = c
+            if cell[k] != previous:
+                new[cell[k]] += spread[w]
+            previous = cell[k]
 
 
 @numba.njit(**_PARALLEL)  # type: ignore[untyped-decorator]

@@ -184,7 +184,8 @@ class NativeEngine:
         )
         self._core.set_walls(
             *(tables.block, tables.lanes, tables.rest, tables.here, tables.ratio),
-            *(tables.press, tables.inverse, tables.blocks),
+            *(tables.press, tables.inverse),
+            *(walls.windows.window, walls.windows.weight, walls.windows.share),
         )
         self._core.set_correction(CORRECTION_STEPS, CORRECTION_RATE)
         self._set_openings(borders, openings)

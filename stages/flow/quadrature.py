@@ -36,12 +36,10 @@ from jaxtyping import Float, Int
 from stages.flow.lattice import OPPOSITE, VELOCITIES, WEIGHTS
 from stages.flow.mesh import WALL
 from stages.flow.voxels import SparseLattice
-from stages.flow.walls import pair_friction
+from stages.flow.walls import SMALLEST_STENCIL, pair_friction
 
 _SMALLEST_DISTANCE = 0.01
 """Closer to the wall a cell's own velocity tells no slope: it is taken from the cell behind."""
-_SMALLEST_STENCIL = 0.25
-"""Distances below this share of a link do not sharpen the second difference along it, as in `walls`."""
 _LARGEST = 0.5
 """Largest share that is believed: beyond it nothing is resolved."""
 
@@ -109,31 +107,44 @@ class FluxQuadrature:
         relaxation_time
             tau.
         """
-        kept = np.clip(
-            [self.missed(velocity), self.idle(velocity, relaxation_time)], -_LARGEST, _LARGEST
-        )
+        speed = _speed(velocity)
+        missed, idle = self._missed(velocity, speed), self._idle(velocity, speed, relaxation_time)
+        kept = np.clip(np.array([missed, idle]) / max(speed.sum(), 1e-30), -_LARGEST, _LARGEST)
         return float((1.0 + kept[0]) / (1.0 - kept[1]))
 
     def missed(self, velocity: Float[np.ndarray, "3 cell"]) -> float:
         """Return what the midpoint rule misses, as a share of the cells' sum; 0 at rest."""
-        speed, total = _speed(velocity)
-        first, second = velocity[:, self.cell], velocity[:, self.behind]
-        along = first / np.maximum(speed[self.cell], 1e-30)
-        return float(np.sum(along * (self.here * first + self.back * second))) / total
+        speed = _speed(velocity)
+        return self._missed(velocity, speed) / max(float(speed.sum()), 1e-30)
 
     def idle(self, velocity: Float[np.ndarray, "3 cell"], relaxation_time: float) -> float:
         """Return what ends at walls instead of moving along, as a share of the cells' sum; 0 at rest."""
-        speed, total = _speed(velocity)
+        speed = _speed(velocity)
+        return self._idle(velocity, speed, relaxation_time) / max(float(speed.sum()), 1e-30)
+
+    def _missed(
+        self, velocity: Float[np.ndarray, "3 cell"], speed: Float[np.ndarray, "cell"]
+    ) -> float:
+        first, second = velocity[:, self.cell], velocity[:, self.behind]
+        along = first / np.maximum(speed[self.cell], 1e-30)
+        return float(np.sum(along * (self.here * first + self.back * second)))
+
+    def _idle(
+        self,
+        velocity: Float[np.ndarray, "3 cell"],
+        speed: Float[np.ndarray, "cell"],
+        relaxation_time: float,
+    ) -> float:
         idle = _idle_flux(
             *(velocity, speed, self.link_cell, self.link_behind, self.link_direction),
             *(self.link_distance, self.link_friction, relaxation_time, VELOCITIES, WEIGHTS),
         )
-        return float(idle) / total
+        return float(idle)
 
 
-def _speed(velocity: Float[np.ndarray, "3 cell"]) -> tuple[Float[np.ndarray, "cell"], float]:
-    speed = np.sqrt(np.square(velocity.astype(np.float64)).sum(axis=0))
-    return speed, max(float(speed.sum()), 1e-30)
+def _speed(velocity: Float[np.ndarray, "3 cell"]) -> Float[np.ndarray, "cell"]:
+    speed: Float[np.ndarray, "cell"] = np.sqrt(np.square(velocity.astype(np.float64)).sum(axis=0))
+    return speed
 
 
 def _normal_shares(
@@ -162,7 +173,7 @@ def _idle_flux(velocity, speed, cell, behind, direction, distance, friction, tau
         if speed[x] <= 0.0:
             continue
         if b >= 0:
-            bend = 2.0 * (q * phi_behind / (1.0 + q) - phi) / max(q, _SMALLEST_STENCIL)
+            bend = 2.0 * (q * phi_behind / (1.0 + q) - phi) / max(q, SMALLEST_STENCIL)
             odd = 3.0 * phi - phi_behind + tau * bend
         elif np.isinf(friction[n]):
             odd = phi

@@ -8,10 +8,6 @@ from jaxtyping import Float, Int
 from stages.flow.voxels import SparseLattice
 from stages.flow.walls import WallLinks, interpolated_walls
 
-_BLOCK_CELLS = 32
-"""Edge of the blocks in which walls conserve mass: one cell makes noise of half the dynamic pressure,
-the whole lattice lets the flow rate drift along a passage."""
-
 
 def wall_links(
     lattice: SparseLattice,
@@ -39,7 +35,7 @@ def wall_links(
         lattice.link_direction[link],
         lattice.link_distance[link],
         lattice.neighbour,
-        block=lattice.blocks(_BLOCK_CELLS),
+        cells=lattice.cells,
         relaxation_time=relaxation_time,
         curvature=curvature[cell],
     )

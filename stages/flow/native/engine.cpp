@@ -67,10 +67,20 @@ void Engine<T>::set_geometry(std::vector<int32_t> ahead, std::vector<int32_t> bo
   returned_.assign(links + kSlack, T(0));
 }
 
+// Sort places by what they hold: those of value v begin at first[v].
+static void sort_into(const std::vector<int32_t>& held, size_t values, std::vector<int32_t>& first,
+                      std::vector<int32_t>& place) {
+  first.assign(values + 1, 0), place.resize(held.size());
+  for (int32_t v : held) ++first[size_t(v) + 1];
+  for (size_t v = 0; v < values; ++v) first[v + 1] += first[v];
+  std::vector<int32_t> next(first.begin(), first.end() - 1);
+  for (size_t k = 0; k < held.size(); ++k) place[size_t(next[size_t(held[k])]++)] = int32_t(k);
+}
+
 template <class T>
 void Engine<T>::set_walls(std::vector<Group> groups, std::vector<T> rest, std::vector<T> here,
                           std::vector<T> ratio, std::vector<T> press, std::vector<T> inverse,
-                          int32_t blocks) {
+                          Windows windows) {
   groups_ = std::move(groups);
   rest_ = std::move(rest), here_ = std::move(here), ratio_ = std::move(ratio);
   press_ = std::move(press), inverse_ = std::move(inverse);
@@ -83,22 +93,16 @@ void Engine<T>::set_walls(std::vector<Group> groups, std::vector<T> rest, std::v
     std::fill_n(velocity_.data(), 4 * stride_, T(0));
     std::fill_n(stress_.data(), 6 * stride_, T(0));
   }
-  const size_t count = groups_.size();
-  defect_.assign(count, 0.0);
-  spread_.assign(size_t(blocks), T(0));
-  block_first_.assign(size_t(blocks) + 1, 0);
-  std::vector<int64_t> cells(size_t(blocks), 0);
-  for (size_t g = 0; g < count; ++g) {
-    ++block_first_[size_t(groups_[g].block) + 1];
-    cells[size_t(groups_[g].block)] += __builtin_popcount(groups_[g].lanes);
-  }
-  for (size_t b = 0; b < size_t(blocks); ++b) block_first_[b + 1] += block_first_[b];
-  std::vector<int32_t> next(block_first_.begin(), block_first_.end() - 1);
-  block_group_.resize(count);
-  for (size_t g = 0; g < count; ++g)
-    block_group_[size_t(next[size_t(groups_[g].block)]++)] = int32_t(g);
-  block_share_.resize(size_t(blocks));
-  for (size_t b = 0; b < size_t(blocks); ++b) block_share_[b] = 1.0 / double(std::max<int64_t>(cells[b], 1));
+  windows_ = std::move(windows);
+  const size_t blocks = windows_.window.size() / Windows::kOver;
+  defect_.assign(groups_.size(), 0.0);
+  spread_.assign(blocks, T(0));
+  block_defect_.assign(blocks, 0.0);
+  window_part_.assign(windows_.share.size(), 0.0);
+  std::vector<int32_t> block(groups_.size());
+  for (size_t g = 0; g < block.size(); ++g) block[g] = groups_[g].block;
+  sort_into(block, blocks, block_first_, block_group_);
+  sort_into(windows_.window, window_part_.size(), window_first_, window_place_);
 }
 
 template <class T>
@@ -298,7 +302,11 @@ void Engine<T>::advance(int64_t steps, OpeningControl& control) {
       barrier.wait();
       if (thread == 0) next[(step + 1) % 2] = 0;
       return_from_openings(control, answer, thread);
-      share_blocks(thread, threads_);
+      sum_blocks(thread);
+      barrier.wait();
+      sum_windows(thread);
+      barrier.wait();
+      share_windows(thread);
       barrier.wait();
       if (thread == 0) sum_flux(control);
       odd = !odd;
@@ -309,14 +317,38 @@ void Engine<T>::advance(int64_t steps, OpeningControl& control) {
   steps_ += steps;
 }
 
-// What each block's walls returned less than they took, in equal parts for its wall cells.
+// What each block's walls returned less than they took.
 template <class T>
-void Engine<T>::share_blocks(int thread, int threads) {
-  for (size_t b = size_t(thread); b < spread_.size(); b += size_t(threads)) {
+void Engine<T>::sum_blocks(int thread) {
+  for (size_t b = size_t(thread); b < block_defect_.size(); b += size_t(threads_)) {
     double defect = 0;
     for (int32_t k = block_first_[b]; k < block_first_[b + 1]; ++k)
       defect += defect_[size_t(block_group_[size_t(k)])];
-    spread_[b] = T(defect * block_share_[b]);
+    block_defect_[b] = defect;
+  }
+}
+
+// What that is in each window for one wall cell.
+template <class T>
+void Engine<T>::sum_windows(int thread) {
+  for (size_t w = size_t(thread); w < window_part_.size(); w += size_t(threads_)) {
+    double defect = 0;
+    for (int32_t k = window_first_[w]; k < window_first_[w + 1]; ++k) {
+      const size_t place = size_t(window_place_[size_t(k)]);
+      defect += windows_.weight[place] * block_defect_[place / Windows::kOver];
+    }
+    window_part_[w] = defect * windows_.share[w];
+  }
+}
+
+// What each wall cell of a block is given back by all windows over it.
+template <class T>
+void Engine<T>::share_windows(int thread) {
+  for (size_t b = size_t(thread); b < spread_.size(); b += size_t(threads_)) {
+    double part = 0;
+    for (size_t k = b * Windows::kOver; k < (b + 1) * Windows::kOver; ++k)
+      part += windows_.weight[k] * window_part_[size_t(windows_.window[k])];
+    spread_[b] = T(part);
   }
 }
 

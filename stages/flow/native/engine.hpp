@@ -24,6 +24,14 @@ struct OpeningLink {
   double share, profile;
 };
 
+// The windows in which walls conserve mass; see stages/flow/mass_windows.py.
+struct Windows {
+  static constexpr int kOver = 8;  // windows over each block
+  std::vector<int32_t> window;     // [block][8]
+  std::vector<double> weight;      // [block][8]
+  std::vector<double> share;       // [window]
+};
+
 struct Openings {
   std::vector<OpeningLink> links;
   std::vector<double> normal;   // [3][opening]
@@ -50,7 +58,7 @@ class Engine {
   // Weights are parallel to the links of all border tiles; none of `here` and `ratio` for linear walls.
   void set_walls(std::vector<Group> groups, std::vector<T> rest, std::vector<T> here,
                  std::vector<T> ratio, std::vector<T> press, std::vector<T> inverse,
-                 int32_t blocks);
+                 Windows windows);
   // Every so many steps the deferred terms of curved walls make up this share of the difference.
   void set_correction(int64_t interval, T rate) { interval_ = interval, rate_ = rate; }
   void set_openings(Openings openings, int64_t records);
@@ -83,7 +91,9 @@ class Engine {
   void return_from_openings(const OpeningControl& control, double answer, int thread);
   T returned_by(const OpeningLink& link, const OpeningControl& control, double answer) const;
   void sum_flux(const OpeningControl& control) const;
-  void share_blocks(int thread, int threads);
+  void sum_blocks(int thread);
+  void sum_windows(int thread);
+  void share_windows(int thread);
   // Call body(direction, lane, returned value) for all links of a tile that end at the surface.
   template <class Body>
   void over_links(int64_t tile, Body body);
@@ -106,7 +116,9 @@ class Engine {
   std::vector<LinkSource> sources_;      // [link]
   std::vector<T> rest_, here_, ratio_, press_, inverse_, deferred_;  // [link]
   std::vector<int32_t> block_first_, block_group_;  // groups of each block
-  std::vector<double> block_share_;                 // 1 / wall cells
+  std::vector<double> block_defect_, window_part_;  // what walls returned too little; its part of a wall cell
+  std::vector<int32_t> window_first_, window_place_;  // places of each window in `windows_.window`
+  Windows windows_;
   std::vector<T> spread_;
   std::vector<double> defect_;
   Memory<T> velocity_, stress_;          // [4], the last the density, [tile][lane]; [tile][6][lane]

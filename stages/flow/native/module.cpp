@@ -78,11 +78,12 @@ void bind(nb::module_& m, const char* name) {
       })
       .def("set_walls", [](E& self, Array<int32_t> block, Array<uint16_t> lanes, Array<T> rest,
                            Array<T> here, Array<T> ratio, Array<T> press, Array<T> inverse,
-                           int32_t blocks) {
+                           Array<int32_t> window, Array<double> weight, Array<double> share) {
         std::vector<Group> groups(block.size());
         for (size_t g = 0; g < groups.size(); ++g) groups[g] = {block.data()[g], lanes.data()[g]};
         self.set_walls(std::move(groups), values<T>(rest), values<T>(here), values<T>(ratio),
-                       values<T>(press), values<T>(inverse), blocks);
+                       values<T>(press), values<T>(inverse),
+                       {values<int32_t>(window), values<double>(weight), values<double>(share)});
       })
       .def("set_openings", [](E& self, Array<int64_t> offsets, Array<int32_t> direction,
                               Array<int32_t> opening, Array<bool> solid, Array<double> share,

@@ -250,8 +250,6 @@ class WallTables:
         Weight of the density in the cell less that behind; empty for linear walls.
     inverse
         1 over the distance to the wall, 0 where the link ends at an opening; empty for linear walls.
-    blocks
-        Number of blocks.
     """
 
     first_group: Int[np.ndarray, "border"]
@@ -263,7 +261,6 @@ class WallTables:
     ratio: Float[np.ndarray, "curved"]
     press: Float[np.ndarray, "curved"]
     inverse: Float[np.ndarray, "curved"]
-    blocks: int
 
 
 def wall_tables(tiling: Tiling, borders: BorderTables, walls: WallLinks) -> WallTables:
@@ -292,7 +289,6 @@ def wall_tables(tiling: Tiling, borders: BorderTables, walls: WallLinks) -> Wall
         ratio,
         press,
         inverse,
-        blocks,
     )
 
 

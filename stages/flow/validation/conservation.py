@@ -26,7 +26,7 @@ from stages.flow.validation.throat import throat_flow
 from stages.flow.voxels import OFFSET, SparseLattice, build_lattice
 from stages.flow.walls import WallLinks, interpolated_walls
 
-_BOX_TAU, _BLOCK_CELLS = 0.51, 32
+_BOX_TAU = 0.51
 _MACH_GOAL = 0.005
 _KEPT = float(np.finfo(np.float32).eps)
 """Results are kept in float32."""
@@ -69,7 +69,7 @@ def _mass_change(
         return interpolated_walls(
             *(chosen, vessel.link_cell[chosen], vessel.link_direction[chosen]),
             *(distance[chosen], vessel.neighbour),
-            block=vessel.blocks(_BLOCK_CELLS),
+            cells=vessel.cells,
             relaxation_time=_BOX_TAU,
             curvature=curvature,
         )

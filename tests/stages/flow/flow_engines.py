@@ -95,7 +95,6 @@ def closed_box(
     distance: float = 0.5,
     curvature: float = 0.0,
     tau: float = 0.51,
-    edge: int = 8,
 ) -> Parts:
     lattice = closed_lattice(inside)
     link = np.arange(len(lattice.link_cell))
@@ -104,7 +103,7 @@ def closed_box(
         return interpolated_walls(
             *(chosen, lattice.link_cell[chosen], lattice.link_direction[chosen]),
             *(np.full(len(chosen), distance), lattice.neighbour),
-            block=lattice.blocks(edge),
+            cells=lattice.cells,
             relaxation_time=tau,
             curvature=curvature,
         )

@@ -23,7 +23,7 @@ from flow_meshes import blocks, circle, rotation, tube
 from flow_runs import NU, simulate
 
 from pipeline.core.errors import UsageError
-from stages.flow import engines, wall_links
+from stages.flow import engines, mass_windows
 from stages.flow.collision import Collision
 from stages.flow.lattice import OPPOSITE, VELOCITIES, Q
 from stages.flow.voxels import SparseLattice
@@ -97,7 +97,9 @@ def test_a_closed_box_keeps_its_mass_for_a_thousand_steps(name, precision):
 @every_precision
 @every_engine
 @pytest.mark.parametrize("distance", [0.2, 0.9])
-def test_interpolated_walls_keep_the_mass_of_every_block(name, precision, distance):
+def test_interpolated_walls_keep_the_mass_of_a_box(name, precision, distance, monkeypatch):
+    for size, cells in (("_BLOCK_CELLS", 4), ("_WINDOW_CELLS", 8), ("_SHORT_CELLS", 0)):
+        monkeypatch.setattr(mass_windows, size, cells)
     parts = closed_box(winding(), distance=distance, curvature=1.0)
     engine, state = parts.started(name, precision, random_fields(parts))
     before = arriving(engine).sum(dtype=np.float64)
@@ -139,11 +141,11 @@ def test_a_checkpoint_continues_bit_by_bit(steps, precision):
 
 @every_precision
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_mirrored_lattice_has_the_mirrored_flow(axis, precision):
+def test_a_mirrored_lattice_has_the_mirrored_flow(axis, precision, monkeypatch):
+    monkeypatch.setattr(mass_windows, "_SHORT_CELLS", 64)  # one window: several begin at one side
     inside = winding()
-    # One block holds all: blocks begin at one corner and would not be mirrored.
-    parts = closed_box(inside, distance=0.35, edge=64)
-    mirrored = closed_box(np.flip(inside, axis), distance=0.35, edge=64)
+    parts = closed_box(inside, distance=0.35)
+    mirrored = closed_box(np.flip(inside, axis), distance=0.35)
     fields = random_fields(parts)
     shape = inside.shape
     place = parts.lattice.cells.copy()
@@ -220,7 +222,7 @@ def test_fluid_behind_a_wall_thinner_than_a_cell_feels_nothing():
     link = np.arange(len(cell))
     walls = interpolated_walls(
         *(link, cell, direction, cut.link_distance, neighbour),
-        block=np.where(cut.cells[:, 0] < sheet, 0, 1),
+        cells=np.where(cut.cells[:, :1] < sheet, cut.cells, cut.cells + 1000),  # no common window
         relaxation_time=0.51,
         curvature=0.0,
     )
@@ -250,7 +252,7 @@ def test_a_converged_pipe_has_the_same_pressure_loss_with_both_engines(walls):
 
 def test_both_engines_return_the_same_from_openings_that_span_blocks(monkeypatch):
     """Walls are sorted by block, openings by cell: each link must find its own distance."""
-    monkeypatch.setattr(wall_links, "_BLOCK_CELLS", 4)
+    monkeypatch.setattr(mass_windows, "_BLOCK_CELLS", 4)
     parts = open_pipe(inlet="total-pressure")
     link, surface = parts.openings.link, parts.openings.surface
     assert surface is not None

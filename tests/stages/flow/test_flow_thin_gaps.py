@@ -15,7 +15,7 @@ from stages.flow.validation.flows import NU_M2_S, RHO_KG_M3, Bench, Solved
 from stages.flow.validation.pipes import at_place, pipe_flow
 from stages.flow.validation.references import rectangle_conductance
 from stages.flow.validation.shapes import rectangle, rotation, tube
-from stages.flow.walls import pair_friction
+from stages.flow.walls import interpolated_walls, pair_friction
 
 ALIGNED, OBLIQUE = rotation(0.0, 0.0, 0.0), rotation(30.0, 20.0, 10.0)
 ONE_CELL_ROWS = (0.29, 0.61, 0.47)
@@ -75,6 +75,51 @@ def test_pairs_of_links_keep_their_mass_and_take_the_friction_of_a_slit() -> Non
     given = np.sum(back * VELOCITIES[box.walls.direction[mine]][:, 0] ** 2)
     viscosity = 0.01 / 3.0
     assert taken - given == pytest.approx(12.0 * viscosity / 0.6**2 * (2.0 / 3.0), rel=1e-6)
+
+
+def test_pairs_of_links_return_the_stress_of_a_parabola() -> None:
+    """Of creeping flow through an oblique slit they hand back the stress that should arrive."""
+    tau, height, size = 0.51, 2.0, 20
+    turn = rotation(35.0, 20.0, 10.0)
+    along, normal = turn[:, 2], turn[:, 1]
+    places = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    height_of = (places - size / 2) @ normal - 0.3
+    inside = np.abs(height_of) < height / 2
+    cells, y = places[inside], height_of[inside]
+    index = np.full((size + 2,) * 3, -1)
+    index[tuple((cells + 1).T)] = np.arange(len(cells))
+    neighbour = np.stack([index[tuple((cells + 1 + c).T)] for c in VELOCITIES])
+    direction, cell = np.nonzero(neighbour < 0)
+    middle = ((cells > 2) & (cells < size - 3)).all(axis=1)[cell]
+    direction, cell = direction[middle], cell[middle]
+    steep = VELOCITIES[direction] @ normal
+    distance = (np.sign(steep) * height / 2 - y[cell]) / steep
+    walls = interpolated_walls(
+        *(np.arange(len(cell)), cell, direction, distance, neighbour),
+        cells=cells,
+        relaxation_time=tau,
+        curvature=1.0,
+    )
+    speed = height**2 / 4 - np.square(y)
+    pairs = neighbour[OPPOSITE[walls.direction], walls.cell] < 0
+    returned: dict[tuple[int, int], float] = {}
+    for k in np.flatnonzero(pairs):
+        c, x = VELOCITIES[walls.direction[k]], walls.cell[k]
+        phi, slope = c @ along * speed[x], (c @ along) * (c @ normal) * -2.0 * y[x]
+        weight = WEIGHTS[walls.direction[k]]
+        leaving = weight * np.array([3 * phi, -3 * phi]) - 3 * weight * (tau - 1) * slope
+        returned[int(x), int(walls.direction[k])] = leaving.mean() + walls.here[k] * phi
+    product = distance * (2.0 / np.abs(steep) - distance)
+    sure = {(x, d) for x, d, p in zip(cell, direction, product, strict=True) if p > 0.26}
+    compared = 0
+    for (x, d), one in returned.items():
+        if d % 2 == 0 or (x, d) not in sure:
+            continue
+        slope = (VELOCITIES[d] @ along) * (VELOCITIES[d] @ normal) * -2.0 * y[x]
+        both = one + returned[x, int(OPPOSITE[d])]
+        assert both == pytest.approx(-6.0 * WEIGHTS[d] * tau * slope, abs=1e-6)
+        compared += abs(slope) > 0.05
+    assert compared > 50
 
 
 def test_calm_cells_keep_linear_walls() -> None:

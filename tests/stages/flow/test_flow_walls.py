@@ -43,8 +43,8 @@ def test_rotated_populations_collide_to_rotated_populations():
     np.testing.assert_allclose(np.array(leaving_turned)[where], leaving, atol=1e-15)
 
 
-def test_interpolated_walls_return_exactly_the_mass_they_took():
-    from stages.flow import engine
+def test_interpolated_walls_return_exactly_the_mass_they_took(monkeypatch):
+    from stages.flow import engine, mass_windows
     from stages.flow.mesh import assemble
     from stages.flow.voxels import build_lattice
     from stages.flow.walls import interpolated_walls
@@ -52,11 +52,13 @@ def test_interpolated_walls_return_exactly_the_mass_they_took():
     lattice = build_lattice(
         assemble(tube(circle(8.0), 12.0, turn=rotation(30.0, 20.0, 10.0))), 1.0
     )
+    for size, cells in (("_BLOCK_CELLS", 4), ("_WINDOW_CELLS", 8), ("_SHORT_CELLS", 0)):
+        monkeypatch.setattr(mass_windows, size, cells)
     link = np.arange(len(lattice.link_cell))
     walls = interpolated_walls(
         *(link, lattice.link_cell, lattice.link_direction, lattice.link_distance),
         lattice.neighbour,
-        block=lattice.blocks(8),
+        cells=lattice.cells,
         relaxation_time=0.51,
         curvature=1.0,
     )
@@ -69,12 +71,15 @@ def test_interpolated_walls_return_exactly_the_mass_they_took():
     rates = Collision(1.9).values(np.float64)
     stress = 1e-3 * rng.standard_normal((6, number))
     totals = []
+    lacking = np.zeros(len(walls.first) - 1)
+    assert len(walls.windows.share) > 8
     for _ in range(50):
         engine.stream_and_collide(old, new, source, rates, stress, fields)
         engine.return_from_walls(
             *(old, new, source, walls.first, walls.link, walls.cell, walls.direction, walls.near),
-            *(walls.share, deferred),
+            *(walls.share, deferred, lacking),
         )
+        engine.give_back(new, walls.first, walls.cell, walls.windows.spread(lacking))
         old, new = new, old
         totals.append(old[source].sum())
     np.testing.assert_allclose(totals, totals[0], rtol=1e-9)
