@@ -27,8 +27,8 @@ _BLOCK_CELLS = 16
 _WINDOW_CELLS = 64
 """From one window's peak to the next."""
 _SHORT_CELLS = 32
-"""An axis along which the lattice has no more cells has one window for all of them: a mirrored lattice then has
-the mirrored flow to rounding, which blocks that begin at one side do not grant."""
+"""An axis along which the lattice has no more cells has one window for all of them: a mirrored lattice then
+has the mirrored flow to rounding, which blocks that begin at one side do not grant."""
 
 
 @dataclass(frozen=True)
