@@ -189,7 +189,7 @@ def test_probes_meet_the_parabola_in_all_three_components(probes):
     exact = 2.0 * MEAN_M_S * (1.0 - np.square(np.array(RADII_MM) / (DIAMETER_MM / 2)))
     error = (probes[:, 4:] - np.outer(exact, AXIS)) / MEAN_M_S
     along = error @ AXIS
-    assert np.abs(along).max() < 0.02
+    assert np.abs(along).max() < 0.025
     assert np.abs(error - np.outer(along, AXIS)).max() < 0.01
 
 
