@@ -6,7 +6,7 @@ CORES ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test check format clean
 
 help:
 	@echo "make demo    install into $(VENV), run the whole chain on the embedded phantom, print where the report is"
@@ -36,7 +36,7 @@ demo: $(STAMP)
 
 test: check
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
 
 check: $(STAMP)
 	@echo "== checks: format, lint, types, import rules, dependencies, workflow"
