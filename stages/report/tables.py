@@ -287,9 +287,9 @@ def _convergence_row(name: str, flow: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         name,
         number(lattice["spacing_mm"]),
-        f"{cells:,}".replace(",", " ") if cells else "–",
+        f"{cells:,}".replace(",", "\N{NO-BREAK SPACE}") if cells else "–",
         number(100 * thin / cells, 1) if thin is not None and cells else "–",
-        f"{lattice.get('steps', 0):,}".replace(",", " "),
+        f"{lattice.get('steps', 0):,}".replace(",", "\N{NO-BREAK SPACE}"),
         number(None if seconds is None else 1e3 * seconds, 1),
         number(numbers.get("reynolds"), 0),
         number(numbers.get("mach_max"), 3),
