@@ -210,7 +210,7 @@ class NativeEngine:
 
     def _bytes_of(self, borders: BorderTables, tables: WallTables) -> int:
         size, curved = np.dtype(self._precision).itemsize, len(tables.ratio) > 0
-        values = 2 * Q + (6 if curved else 0)
+        values = 2 * Q + (3 if curved else 0)  # the stress has half the bits
         tile = values * self._tiling.lanes * size + self._tiling.ahead.shape[1] * 4 + 4
         link = 4 + 3 * size + (size if curved else 0)
         border = 88 * len(borders.tile) + 16 * len(tables.block) + link * borders.links

@@ -88,10 +88,10 @@ void Engine<T>::set_walls(std::vector<Group> groups, std::vector<T> rest, std::v
   for (std::vector<T>* weights : {&rest_, &here_, &ratio_, &press_, &inverse_, &deferred_})
     weights->resize(weights->size() + kSlack);
   if (is_curved()) {
-    if (!velocity_.data()) velocity_ = Memory<T>(size_t(4 * stride_)), stress_ = Memory<T>(size_t(6 * stride_));
+    if (!velocity_.data()) velocity_ = Memory<T>(size_t(4 * stride_)), stress_ = Memory<Narrow<T>>(size_t(6 * stride_));
     // Links without a cell behind them read some place all the same, times zero: it must hold a number.
     std::fill_n(velocity_.data(), 4 * stride_, T(0));
-    std::fill_n(stress_.data(), 6 * stride_, T(0));
+    std::fill_n(stress_.data(), 6 * stride_, Narrow<T>(0));
   }
   windows_ = std::move(windows);
   const size_t blocks = windows_.window.size() / Windows::kOver;
@@ -121,7 +121,7 @@ template <class T>
 void Engine<T>::stress(T* values) const {
   over_tiles([&](int64_t tile) {
     over_kept(tile, [&](int64_t place, int64_t cell) {
-      for (int k = 0; k < 6; ++k) values[k * cells() + cell] = stress_.data()[stress_place(place, k)];
+      for (int k = 0; k < 6; ++k) values[k * cells() + cell] = widen(stress_.data()[stress_place(place, k)]);
     });
   });
 }
@@ -130,7 +130,7 @@ template <class T>
 void Engine<T>::set_stress(const T* values) {
   over_tiles([&](int64_t tile) {
     over_kept(tile, [&](int64_t place, int64_t cell) {
-      for (int k = 0; k < 6; ++k) stress_.data()[stress_place(place, k)] = values[k * cells() + cell];
+      for (int k = 0; k < 6; ++k) stress_.data()[stress_place(place, k)] = narrow(values[k * cells() + cell]);
     });
   });
 }

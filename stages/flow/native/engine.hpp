@@ -121,7 +121,8 @@ class Engine {
   Windows windows_;
   std::vector<T> spread_;
   std::vector<double> defect_;
-  Memory<T> velocity_, stress_;          // [4], the last the density, [tile][lane]; [tile][6][lane]
+  Memory<T> velocity_;                   // [4], the last the density, [tile][lane]
+  Memory<Narrow<T>> stress_;             // [tile][6][lane]
   std::vector<T> records_, returned_;
   std::vector<int64_t> place_;   // of each cell: tile * lanes + lane
   std::vector<int32_t> cell_;    // of each place, -1 where solid

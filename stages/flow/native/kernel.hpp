@@ -57,7 +57,7 @@ struct Kernel {
     return place + __builtin_popcount(border.link[q - 1] & ((1u << (part * W)) - 1));
   }
 
-  static CT2FLOW_INLINE T* stress_of(const Tiles<T>& t, int64_t tile, int part, int k) {
+  static CT2FLOW_INLINE Narrow<T>* stress_of(const Tiles<T>& t, int64_t tile, int part, int k) {
     return t.stress + (tile * 6 + k) * L + part * W;
   }
 
@@ -110,10 +110,10 @@ struct Kernel {
       }
     });
     for (int k = 0; k < 6; ++k) {
-      T* const to = stress_of(t, tile, part, k);
-      const V old = load(to), next = fma(splat(t.walls.rate), sum[k] - old, old);
-      if constexpr (Surface) store_where(bits_of(border->fluid, part), to, next);
-      else store(to, next);
+      Narrow<T>* const to = stress_of(t, tile, part, k);
+      const V old = load_narrow(to), next = fma(splat(t.walls.rate), sum[k] - old, old);
+      if constexpr (Surface) store_narrow(to, select(bits_of(border->fluid, part), next, none));
+      else store_narrow(to, next);
     }
   }
 
@@ -126,7 +126,7 @@ struct Kernel {
       V f[kQ], state[4], stress[6];
       if constexpr (C == Curves::kCorrect) correct_stress<false>(t, tile, part, nullptr);
       if constexpr (extra)
-        for (int k = 0; k < 6; ++k) stress[k] = load(stress_of(t, tile, part, k));
+        for (int k = 0; k < 6; ++k) stress[k] = load_narrow(stress_of(t, tile, part, k));
       each_direction([&](auto q) CT2FLOW_INLINED {
         if constexpr (Odd) f[opposite(q)] = load(ahead<q>(t, tile, part));
         else f[q] = load(t.slot[q] + own);
@@ -201,20 +201,32 @@ struct Kernel {
   static CT2FLOW_INLINE void walls(const Tiles<T>& t, const Border& border, const T* beside) {
     const Border& next = (&border)[1];
     const int groups = next.first_group - border.first_group;
-    LaneSum<T> sum;
+    LaneSum<T> sum, later;
+    const uint32_t others = groups > 1 ? ~t.groups[border.first_group].lanes : 0;
     for (int64_t k = border.first_link; k < next.first_link; k += W) {
       const Bits some = next.first_link - k < W ? Bits((1u << (next.first_link - k)) - 1) : kAll;
       const V g = collect<0>(beside, t.sources + k), second = collect<1>(beside, t.sources + k);
       V value = fma(load(t.walls.rest + k), second - g, g);
       if constexpr (Curved) value += load(t.walls.deferred + k);
       store_where(some, t.returned + k, value);
-      sum.add(select(some, g - value, V{}));
+      const V lost = select(some, g - value, V{});
+      if (groups > 1) {
+        const Bits other = in_lanes<W, L>(others, t.sources + k);
+        later.add(select(other, lost, V{}));
+        sum.add(select(other, V{}, lost));
+      } else {
+        sum.add(lost);
+      }
     }
-    if (groups == 1) t.defect[border.first_group] = sum.total();
-    else if (groups > 1) share_out(t, border, beside);
+    if (groups <= 2) {
+      if (groups > 0) t.defect[border.first_group] = sum.total();
+      if (groups > 1) t.defect[border.first_group + 1] = later.total();
+    } else {
+      share_out(t, border, beside);
+    }
   }
 
-  // The same of the few tiles whose walls belong to several blocks.
+  // The same of the few tiles whose walls belong to more than two blocks.
   static __attribute__((noinline)) void share_out(const Tiles<T>& t, const Border& border,
                                                   const T* beside) {
     double by_lane[L] = {};
@@ -241,7 +253,7 @@ struct Kernel {
       each_direction([&](auto q) CT2FLOW_INLINED { store(beside + q * L + part * W, f[q]); });
       if constexpr (C == Curves::kCorrect) correct_stress<true>(t, tile, part, &border);
       if constexpr (C != Curves::kNone)
-        for (int k = 0; k < 6; ++k) stress[k] = load(stress_of(t, tile, part, k));
+        for (int k = 0; k < 6; ++k) stress[k] = load_narrow(stress_of(t, tile, part, k));
       collide<T, Keep, C != Curves::kNone>(f, u, rates, stress);
       forget();
       each_direction([&](auto q) CT2FLOW_INLINED {
@@ -289,14 +301,15 @@ struct Kernel {
   static CT2FLOW_INLINE void fetch(const Tiles<T>& t, int64_t tile) {
     const int32_t border = t.border[tile];
     each_direction([&](auto q) CT2FLOW_INLINED {
-      // Rows ahead are asked for tile by tile: the lanes beside belong to the tile before or after.
+      // Rows ahead are asked for tile by tile: what else a tile reads there belongs to one before or after.
       fetch_lanes(Odd ? ahead<q>(t, tile, 0) - kC[q][0] : t.slot[q] + tile * L);
       if constexpr (C == Curves::kCorrect && kC[q][0] == 0) {
         const int64_t place = q > 0 ? t.ahead[tile * kNeighbours + (q > 0 ? q - 1 : 0)] : tile * L;
         for (const T* velocity : t.velocity) fetch_lanes(velocity + place);
       }
     });
-    if constexpr (C != Curves::kNone) fetch_lanes(stress_of(t, tile, 0, 0), 6);
+    if constexpr (C != Curves::kNone)
+      fetch_lanes(reinterpret_cast<const T*>(stress_of(t, tile, 0, 0)), 3);
     if (border < 0) return;
     const int32_t link = t.borders[border].first_link;
     constexpr int usual = 2;  // lists of a tile have some twenty links

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "lattice.hpp"
+#include "narrow.hpp"
 
 namespace ct2flow {
 
@@ -56,7 +57,7 @@ struct Tiles {
   const LinkSource* sources;  // [link]
   T* returned;              // [link], what the surface returns
   T* velocity[4];           // [tile][lane], of the last step that kept them; the fourth is the density
-  T* stress;                // [tile][xx, yy, zz, xy, xz, yz][lane], extra stress of the equilibrium
+  Narrow<T>* stress;        // [tile][xx, yy, zz, xy, xz, yz][lane], extra stress of the equilibrium
   T convection;             // weight of the second differences that it is made of
   Curves curves;
   const T* spread;          // [block], mass that each wall cell is given back

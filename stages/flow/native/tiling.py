@@ -3,8 +3,9 @@
 Notes
 -----
 A tile holds the 19 populations of 8 or 16 neighbouring cells of a row one after the other, so that the
-compiler's vectors need no gathering. The rows follow the axis along which the fewest tiles hold all
-cells. Directions are renumbered so that the kernel's x is that axis.
+compiler's vectors need no gathering. Its first cell is the first fluid one of its row, or follows a tile or a
+gap as long as a tile: for a nose an eighth fewer tiles than at multiples of their length. The rows follow the
+axis along which the fewest tiles hold all cells. Directions are numbered as if the kernel's x were that axis.
 """
 
 from __future__ import annotations
@@ -69,72 +70,95 @@ def make_tiling(cells: Int[np.ndarray, "cell 3"], lanes: int) -> Tiling:
     Parameters
     ----------
     cells
-        Indices (x, y, z) of the fluid cells.
+        Indices (x, y, z) of the fluid cells, each once.
     lanes
         Cells of a tile.
     """
-    best: tuple[int, int, int] | None = None
-    keys: Int[np.ndarray, "tile"] | None = None
-    for axis in range(3):
-        axes = (axis, *(d for d in (0, 1, 2) if d != axis))
-        found = np.unique(
-            _key(_tile_index(cells, axes, lanes), cells.max(axis=0)[list(axes)], lanes)
-        )
-        if keys is None or len(found) < len(keys):
-            best, keys = (axes[0], axes[1], axes[2]), found
-    assert best is not None
-    assert keys is not None
-    index = _tile_index(cells, best, lanes)
-    limit = cells.max(axis=0)[list(best)]
-    key = _key(index, limit, lanes)
-    tile = np.searchsorted(keys, key)
-    first = np.empty(len(keys), dtype=np.int64)
-    first[tile] = np.arange(len(cells))
-    return Tiling(
-        best, tile, cells[:, best[0]] % lanes, _ahead(index[first], keys, limit, lanes), lanes
-    )
-
-
-def _tile_index(
-    cells: Int[np.ndarray, "cell 3"], axes: tuple[int, ...], lanes: int
-) -> Int[np.ndarray, "cell 3"]:
+    orders = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+    axes = min(orders, key=lambda axes: _Runs.of(cells[:, axes], lanes).tiles)
     index = cells[:, axes].astype(np.int64)
-    index[:, 0] //= lanes
-    return index
+    runs = _Runs.of(index, lanes)
+    place = runs.place(index)
+    first = np.empty(runs.tiles, dtype=np.int64)
+    first[place // lanes] = np.arange(len(cells))
+    corner = index[first]
+    corner[:, 0] -= place[first] % lanes
+    return Tiling(axes, place // lanes, place % lanes, _ahead(runs, corner), lanes)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Hold pieces of rows with gaps shorter than a tile; each begins with a tile of its own.
+
+    A tile's neighbours in the row beside belong to one run at most, and lie there as they do in the row.
+
+    Parameters
+    ----------
+    first, last
+        Numbers, row by row, of the first and of the last cell of each run.
+    start
+        Number where its first tile begins: the roundest for which the fewest tiles hold the run, so that
+        most tiles begin where those beside them do and are read without crossing cache lines.
+    tile
+        First tile of each run, and the number of all tiles.
+    size
+        Cells of a row and rows of a layer, with margins.
+    """
+
+    first: Int[np.ndarray, "run"]
+    last: Int[np.ndarray, "run"]
+    start: Int[np.ndarray, "run"]
+    tile: Int[np.ndarray, "run_and_end"]
+    size: tuple[int, int]
+    lanes: int
+
+    @property
+    def tiles(self) -> int:
+        """Return the number of tiles."""
+        return int(self.tile[-1])
+
+    @classmethod
+    def of(cls, index: Int[np.ndarray, "cell 3"], lanes: int) -> _Runs:
+        """Cut rows along the first axis where no tile reaches from one cell to the next."""
+        top = index.max(axis=0)
+        size = (int(top[0]) + 1 + 2 * lanes, int(top[1]) + 3)
+        key = np.sort(_key(index, size, lanes))
+        cut = np.flatnonzero(np.diff(key) >= lanes)
+        first, last = key[np.append(0, cut + 1)], key[np.append(cut, len(key) - 1)]
+        count = (last - first) // lanes + 1
+        room = count * lanes - (last - first + 1)
+        start, step = first, 1
+        while step <= lanes:
+            past = first % size[0] % step
+            start = np.where(past <= room, first - past, start)
+            step *= 2
+        return cls(first, last, start, np.append(0, np.cumsum(count)), size, lanes)
+
+    def place(self, index: Int[np.ndarray, "some 3"]) -> Int[np.ndarray, "some"]:
+        """Return where `lanes` neighbours along a row begin; far beyond the end where none is fluid."""
+        key = _key(index, self.size, self.lanes)
+        run = np.maximum(np.searchsorted(self.first, key + self.lanes - 1, side="right") - 1, 0)
+        some = (self.first[run] < key + self.lanes) & (self.last[run] >= key)
+        inside: Int[np.ndarray, "some"] = self.tile[run] * self.lanes + key - self.start[run]
+        found: Int[np.ndarray, "some"] = np.where(some, inside, self.tiles * self.lanes)
+        return found
 
 
 def _key(
-    index: Int[np.ndarray, "cell 3"], limit: Int[np.ndarray, "3"], lanes: int
+    index: Int[np.ndarray, "cell 3"], size: tuple[int, int], lanes: int
 ) -> Int[np.ndarray, "cell"]:
-    """Number places row by row, with a margin of one on all sides."""
-    width, height = int(limit[0]) // lanes + 3, int(limit[1]) + 3
-    key: Int[np.ndarray, "cell"] = (
-        index[:, 0] + 1 + width * (index[:, 1] + 1 + height * (index[:, 2] + 1))
-    )
+    """Number places row by row; rows end farther apart than a tile reaches."""
+    layer, row, place = index[:, 2].astype(np.int64) + 1, index[:, 1] + 1, index[:, 0] + lanes
+    key: Int[np.ndarray, "cell"] = (layer * size[1] + row) * size[0] + place
     return key
 
 
-def _ahead(
-    index: Int[np.ndarray, "tile 3"],
-    keys: Int[np.ndarray, "tile"],
-    limit: Int[np.ndarray, "3"],
-    lanes: int,
-) -> Int[np.ndarray, "tile q"]:
-    table = np.empty((len(keys), Q - 1), dtype=np.int32)
+def _ahead(runs: _Runs, corner: Int[np.ndarray, "tile 3"]) -> Int[np.ndarray, "tile q"]:
+    """Return for each tile and direction where what lies ahead of it begins."""
+    table = np.empty((len(corner), Q - 1), dtype=np.int32)
     for q, step in enumerate(VELOCITIES[1:]):
-        beside = _find(_key(index + step * (0, 1, 1), limit, lanes), keys)
-        past = _find(_key(index + step, limit, lanes), keys) - step[0]
-        known = np.where(beside < len(keys), beside, past)
-        table[:, q] = np.minimum(known, len(keys)) * lanes + step[0]
+        table[:, q] = runs.place(corner + step)
     return table
-
-
-def _find(
-    wanted: Int[np.ndarray, "tile"], keys: Int[np.ndarray, "tile"]
-) -> Int[np.ndarray, "tile"]:
-    """Return the places of some keys; far beyond the end for those that are missing."""
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, at, 2 * len(keys) + 1)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "narrow.hpp"
+
 // The update of a tile must be one piece of code, or its populations pass through memory.
 #define CT2FLOW_INLINED __attribute__((always_inline))
 #define CT2FLOW_INLINE inline CT2FLOW_INLINED
@@ -47,6 +49,45 @@ inline Vector<T> load(const T* from) {
 template <class T>
 inline void store(T* to, Vector<T> value) {
   std::memcpy(to, &value, sizeof(value));
+}
+
+inline Vector<double> load_narrow(const float* from) {
+  typedef float Short __attribute__((vector_size(kRegisterBytes / 2)));
+  Short half;
+  std::memcpy(&half, from, sizeof(half));
+  return __builtin_convertvector(half, Vector<double>);
+}
+#if defined(__AVX512F__)
+inline Vector<float> load_narrow(const uint16_t* from) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return Vector<float>(_mm512_cvtph_ps(half)) * 0x1p-15f;
+}
+inline void store_narrow(uint16_t* to, Vector<float> value) {
+  const __m512 most = _mm512_set1_ps(1.99f), least = _mm512_set1_ps(-1.99f);
+  const __m512 held = _mm512_max_ps(_mm512_min_ps(__m512(value), most), least);
+  const __mmask16 some = _mm512_cmp_ps_mask(_mm512_abs_ps(held), _mm512_set1_ps(0x1p-29f), _CMP_GE_OQ);
+  const __m512 scaled = _mm512_maskz_mul_ps(some, held, _mm512_set1_ps(0x1p+15f));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(scaled, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+inline Vector<float> load_narrow(const uint16_t* from) {
+  typedef uint16_t Short __attribute__((vector_size(kRegisterBytes / 2)));
+  typedef uint32_t Whole __attribute__((vector_size(kRegisterBytes)));
+  Short half;
+  std::memcpy(&half, from, sizeof(half));
+  return from_16_bits<Vector<float>>(__builtin_convertvector(half, Whole));
+}
+inline void store_narrow(uint16_t* to, Vector<float> value) {
+  typedef uint16_t Short __attribute__((vector_size(kRegisterBytes / 2)));
+  typedef uint32_t Whole __attribute__((vector_size(kRegisterBytes)));
+  const Short half = __builtin_convertvector(to_16_bits<Whole>(value), Short);
+  std::memcpy(to, &half, sizeof(half));
+}
+#endif
+inline void store_narrow(float* to, Vector<double> value) {
+  typedef float Short __attribute__((vector_size(kRegisterBytes / 2)));
+  const Short half = __builtin_convertvector(value, Short);
+  std::memcpy(to, &half, sizeof(half));
 }
 
 template <class T>
@@ -181,6 +222,25 @@ inline Vector<T> collect(const T* values, const Pair* pairs) {
   return found;
 }
 #endif
+
+// Of listed pairs those whose first place lies in some lanes of a tile of so many, as bits.
+template <int width, int count, class Pair>
+inline Bits in_lanes(uint32_t lanes, const Pair* pairs) {
+#if defined(__AVX512F__)
+  if constexpr (width == 16) {
+    const __m512i both = _mm512_loadu_si512(pairs);
+    const __m512i lane = _mm512_and_si512(both, _mm512_set1_epi32(count - 1));
+    return _mm512_test_epi32_mask(_mm512_srlv_epi32(_mm512_set1_epi32(int(lanes)), lane), _mm512_set1_epi32(1));
+  } else if constexpr (width == 8) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
+    const __m256i lane = _mm256_and_si256(both, _mm256_set1_epi32(count - 1));
+    return _mm256_test_epi32_mask(_mm256_srlv_epi32(_mm256_set1_epi32(int(lanes)), lane), _mm256_set1_epi32(1));
+  }
+#endif
+  Bits found = 0;
+  for (int k = 0; k < width; ++k) found |= (lanes >> (pairs[k].own % count) & 1u) << k;
+  return found;
+}
 
 // Sums all lanes of some vectors in double precision and in a fixed order.
 #if defined(__AVX512F__)

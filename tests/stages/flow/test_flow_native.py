@@ -96,9 +96,14 @@ def test_a_closed_box_keeps_its_mass_for_a_thousand_steps(name, precision):
 
 @every_precision
 @every_engine
-@pytest.mark.parametrize("distance", [0.2, 0.9])
-def test_interpolated_walls_keep_the_mass_of_a_box(name, precision, distance, monkeypatch):
-    for size, cells in (("_BLOCK_CELLS", 4), ("_WINDOW_CELLS", 8), ("_SHORT_CELLS", 0)):
+@pytest.mark.parametrize(("distance", "block"), [(0.2, 4), (0.9, 4), (0.3, 16)])
+def test_interpolated_walls_keep_the_mass_of_a_box(name, precision, distance, block, monkeypatch):
+    """With walls of one tile in two blocks, and in more."""
+    for size, cells in (
+        ("_BLOCK_CELLS", block),
+        ("_WINDOW_CELLS", 2 * block),
+        ("_SHORT_CELLS", 0),
+    ):
         monkeypatch.setattr(mass_windows, size, cells)
     parts = closed_box(winding(), distance=distance, curvature=1.0)
     engine, state = parts.started(name, precision, random_fields(parts))
@@ -137,6 +142,47 @@ def test_a_checkpoint_continues_bit_by_bit(steps, precision):
     again.advance(35, kept_state)
     np.testing.assert_array_equal(again.populations(), whole.populations())
     np.testing.assert_array_equal(kept_state.flux, state.flux)
+
+
+@every_precision
+@pytest.mark.parametrize("level", ["base", "v3", "v4"])
+def test_the_extra_stress_is_kept_in_half_of_the_bits(level, precision):
+    if level not in native_engine.levels():
+        pytest.skip(f"this processor does not run {level}")
+    parts = closed_box(winding(), distance=0.3, curvature=1.0)
+    engine, state = parts.started("native", precision, random_fields(parts), level=level)
+    engine.advance(2, state)
+    kept = engine.state()
+    rng = np.random.default_rng(5)
+    stress = 10 ** rng.uniform(-11, -3, kept["stress"].shape) * rng.choice(
+        [-1, 1], kept["stress"].shape
+    )
+    share, least = {np.float32: (2.0**-11, 2.0**-29), np.float64: (2.0**-24, 0.0)}[precision]
+    found = _after(engine, {**kept, "stress": stress})
+    np.testing.assert_allclose(found["stress"], stress, rtol=share, atol=least)
+    engine.advance(40, state)
+    made = engine.state()
+    assert np.any(made["stress"] != found["stress"])
+    np.testing.assert_array_equal(_after(engine, made)["stress"], made["stress"])
+    again = _after(engine, found)
+    np.testing.assert_array_equal(again["stress"], found["stress"])
+    huge = _after(engine, {**kept, "stress": np.sign(stress) * 3.0})["stress"]
+    assert np.isfinite(huge).all()
+    # What collisions make of it is what they make of the same stress with the narrowest registers.
+    narrowest = parts.engine("native", precision, level="base")
+    moved = [_after(e, found, copy.deepcopy(state))["populations"] for e in (engine, narrowest)]
+    np.testing.assert_allclose(*moved, rtol=0, atol=10 * ROUNDING[precision])
+    without = {**found, "stress": 0 * stress}
+    calm = _after(narrowest, without, copy.deepcopy(state))["populations"]
+    assert np.abs(moved[0] - calm).max() > 1000 * ROUNDING[precision]
+
+
+def _after(engine, state, openings=None):
+    """Return the state that an engine has after it was given one, and made a step if openings are given."""
+    engine.load(state)
+    if openings is not None:
+        engine.advance(1, openings)
+    return engine.state()
 
 
 @every_precision
@@ -287,6 +333,36 @@ def test_rows_follow_the_axis_that_fills_tiles_best(lanes: int):
         tiling = native_engine.make_tiling(np.argwhere(np.ones(shape, dtype=bool)), lanes)
         assert tiling.axes[0] == axis
         assert tiling.tiles == 5 * 5 * 64 // lanes
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_what_lies_ahead_of_a_tile_lies_there_for_each_of_its_lanes(lanes: int, share: float):
+    """Also beside rows whose tiles begin elsewhere, and across gaps just shorter than a tile or as long."""
+    inside = np.random.default_rng(3).random((70, 7, 6)) < share
+    inside[10:25, 3], inside[40:56, 4], inside[30:60, 2, 3] = False, False, True
+    cells = np.argwhere(inside)
+    tiling = native_engine.make_tiling(cells, lanes)
+    assert len(np.unique(tiling.place)) == len(cells)
+    assert tiling.place.max() < tiling.tiles * lanes
+    turned = cells[:, tiling.axes]
+    number = {
+        tuple(cell): place for cell, place in zip(turned.tolist(), tiling.place, strict=True)
+    }
+    neighbours = 0
+    for cell, tile, lane in zip(turned, tiling.tile, tiling.lane, strict=True):
+        for q in range(1, Q):
+            there = number.get(tuple((cell + VELOCITIES[q]).tolist()))
+            if there is not None:
+                assert tiling.ahead[tile, q - 1] + lane == there
+                neighbours += 1
+    assert neighbours > len(cells)
+
+
+def test_tiles_begin_where_passages_begin():
+    """A slanted slot of 20 cells takes two tiles of 16 a row, not three as at multiples of 16."""
+    cells = np.array([(x + 5 * y, y, 0) for x in range(20) for y in range(8)])
+    assert native_engine.make_tiling(cells, 16).tiles == 8 * 2
 
 
 def test_an_engine_that_was_not_built_is_refused_by_name(monkeypatch):
