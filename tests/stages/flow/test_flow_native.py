@@ -360,7 +360,7 @@ def test_what_lies_ahead_of_a_tile_lies_there_for_each_of_its_lanes(lanes: int, 
 
 
 def test_tiles_begin_where_passages_begin():
-    """A slanted slot of 20 cells takes two tiles of 16 a row, not three as at multiples of 16."""
+    """A slanted slot of 20 cells takes two tiles of 16 a row, not up to three as at multiples of 16."""
     cells = np.array([(x + 5 * y, y, 0) for x in range(20) for y in range(8)])
     assert native_engine.make_tiling(cells, 16).tiles == 8 * 2
 
